@@ -1,0 +1,51 @@
+"""The two kinds of error, and the wait.
+
+An event's fault is a dead letter and the stage goes on. The world's fault is waited out and never a dead letter.
+Parked means: not yet, try again later without holding up the partition.
+"""
+
+from __future__ import annotations
+
+from mindstream.events.v1.dead_letter_pb2 import DeadLetterReason
+
+
+class EventFault(Exception):
+    """This event can never pass as it is: a dead letter with `reason` and one line for people."""
+
+    def __init__(self, reason: DeadLetterReason.ValueType, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Parked(Exception):
+    """Something this event needs is not there yet; after the grace it is a dead letter with `reason`."""
+
+    def __init__(self, reason: DeadLetterReason.ValueType, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class WorldFault(Exception):
+    """Something outside is away; `kind` is model, database, kafka or media. The event is tried again."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ServerCrashed(WorldFault):
+    """The model server went away while it was computing this very event: the event is a crash suspect."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("model", message)
+
+
+def reason_label(reason: DeadLetterReason.ValueType) -> str:
+    """Short name for headers and metric labels: `unknown_product`."""
+    return DeadLetterReason.Name(reason).removeprefix("DEAD_LETTER_REASON_").lower()
+
+
+def reason_value(label: str) -> DeadLetterReason.ValueType:
+    """The reason of a label; unspecified where it is unknown."""
+    names = {reason_label(value): value for value in DeadLetterReason.values()}
+    return names.get(label, DeadLetterReason.DEAD_LETTER_REASON_UNSPECIFIED)

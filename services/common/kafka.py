@@ -1,0 +1,118 @@
+"""librdkafka clients with the settings that the promises rest on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from services.common.records import Record, raw_headers
+from services.common.settings import Settings, librdkafka_options
+from services.common.topics import TopicSpec
+
+_log = logging.getLogger(__name__)
+
+
+def client_config(settings: Settings, **ours: Any) -> dict[str, Any]:
+    """Options of any client: passed-through ones first, then those a promise needs."""
+    return {"bootstrap.servers": settings.kafka_bootstrap_servers, **librdkafka_options(), **ours}
+
+
+def producer_config(settings: Settings, **ours: Any) -> dict[str, Any]:
+    """An idempotent producer that agrees with Java and Faust on a key's partition."""
+    return client_config(
+        settings,
+        **{
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "message.max.bytes": 16 * settings.event_max_bytes,
+            "linger.ms": 5,
+            **ours,
+        },
+    )
+
+
+def consumer_config(settings: Settings, group: str, **ours: Any) -> dict[str, Any]:
+    """A consumer of committed records that never commits by itself."""
+    return client_config(
+        settings,
+        **{
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": int(settings.session_timeout_seconds * 1000),
+            "heartbeat.interval.ms": max(100, int(settings.session_timeout_seconds * 1000 / 3)),
+            # Bounds what librdkafka fetches ahead of the window.
+            "queued.max.messages.kbytes": max(1024, settings.window_bytes // 4096),
+            "fetch.message.max.bytes": settings.event_max_bytes,
+            **ours,
+        },
+    )
+
+
+def to_record(message: Message) -> Record:
+    """A librdkafka message as a record."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None and partition is not None and offset is not None
+    key, value = message.key(), message.value()
+    return Record(
+        topic,
+        partition,
+        offset,
+        key.encode() if isinstance(key, str) else key,
+        (value.encode() if isinstance(value, str) else value) or b"",
+        raw_headers(message.headers()),  # type: ignore[arg-type]
+        message.timestamp()[1],
+    )
+
+
+def admin(settings: Settings) -> AdminClient:
+    """An admin client."""
+    return AdminClient(client_config(settings))
+
+
+def existing_topics(settings: Settings, timeout: float = 10.0) -> dict[str, int]:
+    """Topics on the broker with their partition counts.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    metadata = admin(settings).list_topics(timeout=timeout)
+    return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def create_topics(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:
+    """Create those of `specs` that are missing; their names. Existing ones are left as they are.
+
+    Raises:
+        KafkaException: a topic could not be created.
+    """
+    present = existing_topics(settings)
+    missing = [spec for spec in specs if spec.name not in present]
+    if not missing:
+        return []
+    new = [NewTopic(s.name, s.partitions, s.replication, config=s.config) for s in missing]
+    for name, future in admin(settings).create_topics(new, operation_timeout=30).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+            _log.info("topic %s was created meanwhile", name)
+    return [spec.name for spec in missing]
+
+
+def plain_producer(settings: Settings) -> Producer:
+    """An idempotent producer without transactions, for the command line and the release announcer."""
+    return Producer(producer_config(settings))
+
+
+def reader(settings: Settings, group: str, **ours: Any) -> Consumer:
+    """A consumer of committed records."""
+    return Consumer(consumer_config(settings, group, **ours))

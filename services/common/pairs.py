@@ -1,0 +1,33 @@
+"""Pair ids: two product ids in byte order, joined so that no two pairs share an id."""
+
+from __future__ import annotations
+
+from mindstream.events.v1.cobuy_pb2 import CoBuy
+
+from services.common.records import check_id, invalid
+
+
+def _escape(product_id: str) -> str:
+    return product_id.replace("%", "%25").replace("|", "%7C")
+
+
+def pair_id(product_a: str, product_b: str) -> str:
+    """The id of a pair, the same for both orders."""
+    first, second = sorted((product_a, product_b), key=str.encode)
+    return f"{_escape(first)}|{_escape(second)}"
+
+
+def normalised(cobuy: CoBuy) -> CoBuy:
+    """The co-buy with its ids in order and its pair id filled in.
+
+    Raises:
+        EventFault: a missing id, or a product paired with itself.
+    """
+    a, b = check_id("product_a", cobuy.product_a), check_id("product_b", cobuy.product_b)
+    if a == b:
+        raise invalid(f"product {a!r} is paired with itself")
+    first, second = sorted((a, b), key=str.encode)
+    out = CoBuy()
+    out.CopyFrom(cobuy)
+    out.product_a, out.product_b, out.pair_id = first, second, pair_id(first, second)
+    return out

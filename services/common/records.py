@@ -1,0 +1,169 @@
+"""Records as stages see them, and the headers they carry (CloudEvents binary mode, W3C trace context)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from mindstream.events.v1 import dead_letter_pb2 as reasons
+from mindstream.events.v1.provenance_pb2 import EventSource
+
+from services.common.errors import EventFault
+from services.common.topics import Topic
+
+Headers = list[tuple[str, bytes]]
+M = TypeVar("M", bound=Message)
+
+PROTOBUF = "application/protobuf"
+JSON = "application/json"
+_PROTOBUF_TYPES = {PROTOBUF, "application/x-protobuf", "application/vnd.google.protobuf"}
+#: Where a parked or replayed record first stood: "topic/partition/offset".
+ORIGIN = "mindstream-origin"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record read from Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: Headers = field(default_factory=list)
+    #: Milliseconds since the epoch, as Kafka has it.
+    timestamp_ms: int = 0
+
+    @cached_property
+    def header(self) -> dict[str, bytes]:
+        """Headers by lower-case name; the last of a repeated name wins."""
+        return {name.lower(): value or b"" for name, value in self.headers}
+
+    def text_header(self, name: str) -> str:
+        """A header as text; empty where it is missing."""
+        return self.header.get(name, b"").decode("utf-8", "replace")
+
+    @cached_property
+    def source(self) -> EventSource:
+        """Where the event first stood, the same through parking: its identity."""
+        parts = self.text_header(ORIGIN).rsplit("/", 2)
+        if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
+            topic, partition, offset = parts[0], int(parts[1]), int(parts[2])
+        else:
+            topic, partition, offset = self.topic, self.partition, self.offset
+        return EventSource(topic=topic, partition=partition, offset=offset, event_id=self.text_header("ce_id"))
+
+    @property
+    def idempotency_key(self) -> str:
+        """Names this event in model calls."""
+        return f"{self.source.topic}-{self.source.partition}-{self.source.offset}"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One record to write."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers = field(default_factory=list)
+
+
+def ce_headers(topic: Topic, source: str, event_id: str, at: datetime | None = None) -> Headers:
+    """CloudEvents 1.0 Kafka binary mode headers of a protobuf record."""
+    return [
+        ("content-type", PROTOBUF.encode()),
+        ("ce_specversion", b"1.0"),
+        ("ce_type", topic.ce_type.encode()),
+        ("ce_source", source.encode()),
+        ("ce_id", event_id.encode()),
+        ("ce_time", (at or datetime.now(UTC)).isoformat().encode()),
+    ]
+
+
+def output(topic: Topic, name: str, key: str, message: Message, *, stage: str, cause: Record | None = None) -> Output:
+    """A record of `topic` (on the wire: `name`) that the stage makes out of `cause`.
+
+    Its CloudEvents id is the cause's identity, so that the same input gives the same id.
+    """
+    event_id = f"{stage}/{cause.idempotency_key}" if cause else f"{stage}/{key}"
+    headers = ce_headers(topic, f"mindstream/{stage}", event_id)
+    if cause and "traceparent" in cause.header:
+        headers.append(("traceparent", cause.header["traceparent"]))
+    return Output(name, key.encode(), message.SerializeToString(deterministic=True), headers)
+
+
+def content_type(record: Record) -> str:
+    """`PROTOBUF` or `JSON`.
+
+    A record with no content-type header is JSON when it begins with a brace, which no message of ours does in
+    protobuf (0x7B would be a group).
+
+    Raises:
+        EventFault: the header names something else.
+    """
+    named = record.text_header("content-type").split(";")[0].strip().lower()
+    if named in _PROTOBUF_TYPES:
+        return PROTOBUF
+    if named == JSON or named.endswith("+json"):
+        return JSON
+    if named:
+        raise EventFault(
+            reasons.DEAD_LETTER_REASON_CONTENT_TYPE, f"content-type {named[:80]!r}: expected {PROTOBUF} or {JSON}"
+        )
+    return JSON if record.value.lstrip()[:1] == b"{" else PROTOBUF
+
+
+def decode(record: Record, message: type[M], *, json_allowed: bool) -> M:
+    """The record's value as `message`.
+
+    Raises:
+        EventFault: wrong content type, or not decodable.
+    """
+    kind = content_type(record)
+    try:
+        if kind == JSON:
+            if not json_allowed:
+                raise EventFault(reasons.DEAD_LETTER_REASON_CONTENT_TYPE, "JSON is not taken on this topic, only protobuf")
+            return json_format.Parse(record.value, message(), max_recursion_depth=20)
+        return message.FromString(record.value)
+    except (DecodeError, json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise EventFault(
+            reasons.DEAD_LETTER_REASON_UNDECODABLE, f"not a {message.DESCRIPTOR.name} in {kind}: {line}"
+        ) from None
+
+
+def invalid(message: str) -> EventFault:
+    """The fault of an event that decodes but says something it may not."""
+    return EventFault(reasons.DEAD_LETTER_REASON_INVALID, message)
+
+
+def has_control_characters(text: str) -> bool:
+    """Whether text holds C0 or C1 control characters (tab and newlines count)."""
+    return any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
+
+
+def check_id(name: str, value: str) -> str:
+    """`value` if it can be an id.
+
+    Raises:
+        EventFault: empty, longer than 512 characters, or with control characters.
+    """
+    if not value.strip():
+        raise invalid(f"{name} is empty")
+    if len(value) > 512:
+        raise invalid(f"{name} is {len(value)} characters long; at most 512")
+    if has_control_characters(value):
+        raise invalid(f"{name} holds control characters")
+    return value
+
+
+def raw_headers(headers: Sequence[tuple[str, Any]] | None) -> Headers:
+    """Headers as a Kafka client gives them: a null value becomes empty, text becomes UTF-8."""
+    return [(name, value.encode() if isinstance(value, str) else (value or b"")) for name, value in headers or ()]

@@ -1,0 +1,108 @@
+"""Every topic, defined once: what it holds, how it is kept, who reads it.
+
+Names here are without the prefix; `Topic.name(settings)` is what goes on the wire. Everyone writes with the
+`murmur2_random` partitioner, so that librdkafka, Java and Faust agree on a key's partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message
+from mindstream.events.v1.cobuy_pb2 import CoBuy, PairOccurrence
+from mindstream.events.v1.dataset_pb2 import DatasetRelease
+from mindstream.events.v1.features_pb2 import FeaturedCoBuy, ProductFeatures
+from mindstream.events.v1.intention_pb2 import CandidateIntentions, JudgedIntentions
+from mindstream.events.v1.product_pb2 import Product
+from mindstream.events.v1.purchase_pb2 import Purchase
+
+from services.common.settings import Settings
+
+#: Room for the dead-letter headers beside a value of the largest size.
+HEADROOM_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `readers` are consumer groups; each has `<topic>.<group>.dlq`, and `.retry` where it parks."""
+
+    base: str
+    message: type[Message]
+    readers: tuple[str, ...] = ()
+    parks: bool = False
+    compacted: bool = False
+    json_allowed: bool = False
+    #: Co-partitioned topics must all have the same number of partitions (Faust's tables).
+    extra_config: dict[str, str] = field(default_factory=dict)
+
+    def name(self, settings: Settings) -> str:
+        """The topic's name on the wire."""
+        return settings.topic_prefix + self.base
+
+    @property
+    def ce_type(self) -> str:
+        """The CloudEvents type of its records: the message's full protobuf name."""
+        return str(self.message.DESCRIPTOR.full_name)
+
+
+PURCHASES = Topic("purchases", Purchase, readers=("cobuy",), json_allowed=True)
+PRODUCTS = Topic("products", Product, readers=("extractor",), parks=True, compacted=True, json_allowed=True)
+#: Purchases re-keyed by customer; internal to the cobuy service.
+PURCHASES_BY_CUSTOMER = Topic("purchases.by-customer", Purchase, readers=("cobuy",))
+#: Pair occurrences keyed by pair; internal to the cobuy service.
+OCCURRENCES = Topic("cobuys.occurrences", PairOccurrence, readers=("cobuy",))
+COBUYS = Topic("cobuys", CoBuy, readers=("extractor",), parks=True, json_allowed=True)
+FEATURES = Topic("features", ProductFeatures, compacted=True)
+FEATURED = Topic("cobuys.featured", FeaturedCoBuy, readers=("generator",))
+CANDIDATES = Topic("intentions.candidates", CandidateIntentions, readers=("filter",))
+JUDGED = Topic("intentions.judged", JudgedIntentions, readers=("kb_sink",))
+DATASETS = Topic("datasets", DatasetRelease)
+
+ALL = (
+    PURCHASES, PRODUCTS, PURCHASES_BY_CUSTOMER, OCCURRENCES, COBUYS, FEATURES, FEATURED, CANDIDATES, JUDGED, DATASETS,
+)  # fmt: skip
+
+
+def group_id(settings: Settings, group: str) -> str:
+    """Consumer group on the wire."""
+    return f"{settings.topic_prefix}mindstream.{group}"
+
+
+def dlq_name(topic: str, group: str) -> str:
+    """Dead-letter topic of one reader; `topic` with its prefix, `group` without."""
+    return f"{topic}.{group}.dlq"
+
+
+def retry_name(topic: str, group: str) -> str:
+    """Topic of a reader's parked records."""
+    return f"{topic}.{group}.retry"
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic to create."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str]
+
+
+def specs(settings: Settings) -> Iterator[TopicSpec]:
+    """Every topic an installation needs, dead-letter and retry topics included."""
+    size = str(settings.event_max_bytes + HEADROOM_BYTES)
+    for topic in ALL:
+        name = topic.name(settings)
+        config = {"max.message.bytes": size, **topic.extra_config}
+        if topic.compacted:
+            config["cleanup.policy"] = "compact"
+        yield TopicSpec(name, settings.topic_partitions, settings.topic_replication, config)
+        for group in topic.readers:
+            # Dead letters stay until someone has looked: no retention limit.
+            # A record that was refused for its size needs room here, so the limit is the broker's own.
+            dlq = {"max.message.bytes": str(16 * settings.event_max_bytes), "retention.ms": "-1"}
+            yield TopicSpec(dlq_name(name, group), 1, settings.topic_replication, dlq)
+            if topic.parks:
+                retry = retry_name(name, group)
+                yield TopicSpec(retry, settings.topic_partitions, settings.topic_replication, {"max.message.bytes": size})
