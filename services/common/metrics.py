@@ -20,31 +20,55 @@ RECORDS_DONE = Counter(
 RECORDS_OUT = Counter("mindstream_records_out_total", "Records written, committed ones only.", ["stage", "topic"])
 DEAD_LETTERS = Counter("mindstream_dead_letters_total", "Records set aside, by reason.", ["stage", "topic", "reason"])
 ADMISSION_DUPLICATES = Counter(
-    "mindstream_admission_duplicates_total", "Co-buys dropped because their pair was admitted at another offset.", ["stage"]
+    "mindstream_admission_duplicates_total",
+    "Co-buys dropped because their pair was admitted at another offset.",
+    ["stage"],
 )
-LAG = Gauge("mindstream_consumer_lag_records", "Records between the worker's position and the end.", ["stage", "topic", "partition"])
+LAG = Gauge(
+    "mindstream_consumer_lag_records",
+    "Records between the worker's position and the end.",
+    ["stage", "topic", "partition"],
+)
 WINDOW_RECORDS = Gauge("mindstream_window_records", "Records held in the in-order window.", ["stage"])
 WINDOW_BYTES = Gauge("mindstream_window_bytes", "Bytes of records held in the in-order window.", ["stage"])
 PAUSED = Gauge("mindstream_intake_paused", "1 while intake is paused (window full or model server away).", ["stage"])
-COMMIT_SECONDS = Histogram("mindstream_commit_seconds", "Time of one commit (Kafka or database transaction).", ["stage"], buckets=_CALL_BUCKETS)
+COMMIT_SECONDS = Histogram(
+    "mindstream_commit_seconds", "Time of one commit (Kafka or database transaction).", ["stage"], buckets=_CALL_BUCKETS
+)
 COMMIT_RECORDS = Histogram("mindstream_commit_records", "Records in one commit.", ["stage"], buckets=_BATCH_BUCKETS)
 TRANSACTION_ABORTS = Counter("mindstream_transaction_aborts_total", "Transactions aborted.", ["stage"])
 PARTITIONS = Gauge("mindstream_assigned_partitions", "Partitions assigned to this worker.", ["stage"])
-WORLD_FAULTS = Counter("mindstream_world_faults_total", "Waits for something outside: kind is model, database, kafka or media.", ["stage", "kind"])
+WORLD_FAULTS = Counter(
+    "mindstream_world_faults_total",
+    "Waits for something outside: kind is model, database, kafka or media.",
+    ["stage", "kind"],
+)
 
 # -- Model calls, seen from the worker --------------------------------------------------------------------------------
-CALL_SECONDS = Histogram("mindstream_model_call_seconds", "Model calls that were answered.", ["stage"], buckets=_CALL_BUCKETS)
+CALL_SECONDS = Histogram(
+    "mindstream_model_call_seconds", "Model calls that were answered.", ["stage"], buckets=_CALL_BUCKETS
+)
 CALL_ERRORS = Counter("mindstream_model_call_errors_total", "Model calls that failed, by gRPC code.", ["stage", "code"])
 CALLS_IN_FLIGHT = Gauge("mindstream_model_calls_in_flight", "Model calls under way.", ["stage"])
 
 # -- Model servers ---------------------------------------------------------------------------------------------------
 SERVER_CALLS = Counter("mindstream_server_calls_total", "Calls answered, by job and gRPC code.", ["job", "code"])
 SERVER_QUEUE = Gauge("mindstream_server_queue_calls", "Calls waiting or running.", ["job"])
-SERVER_QUEUE_SECONDS = Histogram("mindstream_server_queue_seconds", "Wait of a call before computing.", ["job"], buckets=_CALL_BUCKETS)
-SERVER_COMPUTE_SECONDS = Histogram("mindstream_server_compute_seconds", "Time computing one call.", ["job"], buckets=_CALL_BUCKETS)
-SERVER_BATCH = Histogram("mindstream_server_batch_sequences", "Sequences in one forward batch.", ["job"], buckets=_BATCH_BUCKETS)
-SERVER_TOKENS = Counter("mindstream_server_tokens_total", "Tokens, by job and kind: prompt or generated.", ["job", "kind"])
-SERVER_ANSWERS_REUSED = Counter("mindstream_server_answers_reused_total", "Calls answered from a kept or shared computation.", ["job"])
+SERVER_QUEUE_SECONDS = Histogram(
+    "mindstream_server_queue_seconds", "Wait of a call before computing.", ["job"], buckets=_CALL_BUCKETS
+)
+SERVER_COMPUTE_SECONDS = Histogram(
+    "mindstream_server_compute_seconds", "Time computing one call.", ["job"], buckets=_CALL_BUCKETS
+)
+SERVER_BATCH = Histogram(
+    "mindstream_server_batch_sequences", "Sequences in one forward batch.", ["job"], buckets=_BATCH_BUCKETS
+)
+SERVER_TOKENS = Counter(
+    "mindstream_server_tokens_total", "Tokens, by job and kind: prompt or generated.", ["job", "kind"]
+)
+SERVER_ANSWERS_REUSED = Counter(
+    "mindstream_server_answers_reused_total", "Calls answered from a kept or shared computation.", ["job"]
+)
 
 # -- Co-buys ---------------------------------------------------------------------------------------------------------
 COBUY_OCCURRENCES = Counter("mindstream_cobuy_occurrences_total", "Pair occurrences counted.")
@@ -54,18 +78,28 @@ COBUY_BASKETS_CAPPED = Counter("mindstream_cobuy_baskets_capped_total", "Baskets
 COBUY_ITEMS_LEFT_OUT = Counter("mindstream_cobuy_items_left_out_total", "Items of capped baskets that were not paired.")
 
 # -- Signs of failure that the seed names: what the filter keeps, and empty or repeated texts (MIND section 4) ----------
-INTENTIONS_JUDGED = Counter("mindstream_intentions_judged_total", "Intentions judged, by relation and verdict.", ["relation", "verdict"])
+INTENTIONS_JUDGED = Counter(
+    "mindstream_intentions_judged_total", "Intentions judged, by relation and verdict.", ["relation", "verdict"]
+)
 INTENTIONS_EMPTY = Counter("mindstream_intentions_empty_total", "Candidates with no text, by relation.", ["relation"])
-INTENTIONS_REPEATED = Counter("mindstream_intentions_repeated_total", "Candidates whose text another relation of the pair also has.", ["relation"])
-PRESERVE_RATE = Gauge("mindstream_filter_preserve_ratio", "Share accepted since the worker started, by relation.", ["relation"])
+INTENTIONS_REPEATED = Counter(
+    "mindstream_intentions_repeated_total", "Candidates whose text another relation of the pair also has.", ["relation"]
+)
+PRESERVE_RATE = Gauge(
+    "mindstream_filter_preserve_ratio", "Share accepted since the worker started, by relation.", ["relation"]
+)
 
 # -- The KB and the datasets -------------------------------------------------------------------------------------------
-SINK_ROWS = Counter("mindstream_sink_rows_total", "KB rows, by table and outcome: written or known.", ["table", "outcome"])
+SINK_ROWS = Counter(
+    "mindstream_sink_rows_total", "KB rows, by table and outcome: written or known.", ["table", "outcome"]
+)
 KB_AGE = Histogram(
     "mindstream_kb_age_seconds", "From the co-buy's last purchase (or its publication) to its row in the KB.",
     buckets=(1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400),
 )  # fmt: skip
 RELEASES = Counter("mindstream_dataset_releases_total", "Dataset releases published.")
-RELEASE_TIME = Gauge("mindstream_dataset_release_timestamp_seconds", "Unix time of the newest release (age = now - this).")
+RELEASE_TIME = Gauge(
+    "mindstream_dataset_release_timestamp_seconds", "Unix time of the newest release (age = now - this)."
+)
 RELEASE_ROWS = Gauge("mindstream_dataset_release_rows", "Rows of the newest release.", ["config", "split"])
 RELEASE_BYTES = Gauge("mindstream_dataset_release_bytes", "Bytes of the newest release.")

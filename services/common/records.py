@@ -129,7 +129,9 @@ def decode(record: Record, message: type[M], *, json_allowed: bool) -> M:
     try:
         if kind == JSON:
             if not json_allowed:
-                raise EventFault(reasons.DEAD_LETTER_REASON_CONTENT_TYPE, "JSON is not taken on this topic, only protobuf")
+                raise EventFault(
+                    reasons.DEAD_LETTER_REASON_CONTENT_TYPE, "JSON is not taken on this topic, only protobuf"
+                )
             return json_format.Parse(record.value, message(), max_recursion_depth=20)
         return message.FromString(record.value)
     except (DecodeError, json_format.ParseError, UnicodeDecodeError, RecursionError) as error:

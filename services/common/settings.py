@@ -41,41 +41,73 @@ class Settings(BaseSettings):
 
     # -- The stage runtime ---------------------------------------------------------------------------------------
     slot: str = Field(
-        "", description="Worker slot, stable across restarts; part of the transactional id. Default: the host name "
-        "(a StatefulSet's ordinal name)."
+        "",
+        description="Worker slot, stable across restarts; part of the transactional id. Default: the host name "
+        "(a StatefulSet's ordinal name).",
     )
     window_records: int = Field(1000, ge=1, description="Records a worker holds at once; bounds memory.")
     window_bytes: int = Field(67_108_864, ge=1024, description="Bytes of records a worker holds at once.")
     concurrency: int = Field(16, ge=1, description="Model calls a worker has in flight at once.")
     commit_interval_seconds: float = Field(0.1, gt=0, description="Longest wait of a finished record for its commit.")
-    session_timeout_seconds: float = Field(10.0, gt=0, description="Silence after which Kafka gives a worker's partitions away.")
+    session_timeout_seconds: float = Field(
+        10.0, gt=0, description="Silence after which Kafka gives a worker's partitions away."
+    )
     transaction_timeout_seconds: float = Field(30.0, gt=0, description="Longest a Kafka transaction may stay open.")
     drain_seconds: float = Field(20.0, ge=0, description="On SIGTERM: time to finish what is in flight.")
-    backoff_min_seconds: float = Field(0.2, gt=0, description="First wait after the world's fault (model server away, …).")
+    backoff_min_seconds: float = Field(
+        0.2, gt=0, description="First wait after the world's fault (model server away, …)."
+    )
     backoff_max_seconds: float = Field(15.0, gt=0, description="Longest such wait.")
-    crash_attempts: int = Field(3, ge=1, description="Times an event may kill the model server alone before it is a dead letter.")
-    park_seconds: float = Field(5.0, gt=0, description="Wait before a parked record (unknown product, image not answering) is tried again.")
+    crash_attempts: int = Field(
+        3, ge=1, description="Times an event may kill the model server alone before it is a dead letter."
+    )
+    park_seconds: float = Field(
+        5.0, gt=0, description="Wait before a parked record (unknown product, image not answering) is tried again."
+    )
     park_grace_seconds: float = Field(900.0, ge=0, description="Time after which a parked record is a dead letter.")
-    liveness_seconds: float = Field(120.0, gt=0, description="Age of the last Kafka poll from which the process counts as dead.")
+    liveness_seconds: float = Field(
+        120.0, gt=0, description="Age of the last Kafka poll from which the process counts as dead."
+    )
     http_host: str = Field("0.0.0.0", description="Address of /metrics and /health/*.")
-    http_port: int = Field(9100, ge=0, description="Port of /metrics and /health/{startup,ready,live}; 0 takes a free one.")
+    http_port: int = Field(
+        9100, ge=0, description="Port of /metrics and /health/{startup,ready,live}; 0 takes a free one."
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(False, description="One JSON object per log line instead of text.")
 
     # -- Co-buys -------------------------------------------------------------------------------------------------
     cobuy_min_support: int = Field(2, ge=1, description="Orders that must complete a pair before it is a co-buy.")
-    cobuy_window_seconds: float = Field(86_400.0, ge=0, description="A customer's purchases pair up across orders within this time; 0: within one order only.")
-    cobuy_max_basket: int = Field(50, ge=2, description="Distinct products of one basket that are paired (pairs grow with the square); the rest are counted and left out.")
-    cobuy_recent_orders: int = Field(64, ge=1, description="Orders remembered per pair, so that one sent again counts once.")
+    cobuy_window_seconds: float = Field(
+        86_400.0,
+        ge=0,
+        description="A customer's purchases pair up across orders within this time; 0: within one order only.",
+    )
+    cobuy_max_basket: int = Field(
+        50,
+        ge=2,
+        description="Distinct products of one basket that are paired (pairs grow with the square); the rest are counted and left out.",
+    )
+    cobuy_recent_orders: int = Field(
+        64, ge=1, description="Orders remembered per pair, so that one sent again counts once."
+    )
     cobuy_store: str = Field("memory://", description="Faust table store: memory:// or rocksdb://.")
     state_dir: Path = Field(Path("state"), description="Folder for Faust's local state.")
 
     # -- Products and pictures -----------------------------------------------------------------------------------
-    pipeline_version: str = Field("1", description="Raise it to have every pair judged anew; a pair is admitted once per version.")
+    pipeline_version: str = Field(
+        "1", description="Raise it to have every pair judged anew; a pair is admitted once per version."
+    )
     title_max_chars: int = Field(2000, ge=1, description="Longest product title taken, characters.")
-    media_url: str = Field("file:///var/lib/mindstream/media", description="Media store: an fsspec URL for normalised pictures by digest.")
-    image_allowed_hosts: CommaList = Field("", description="Hosts that picture URLs may name, comma-separated, `*.example.com` for subdomains. Empty: no URL is fetched.")
-    image_allow_private: bool = Field(False, description="Allow picture URLs on private and loopback addresses (tests, shops inside the cluster).")
+    media_url: str = Field(
+        "file:///var/lib/mindstream/media", description="Media store: an fsspec URL for normalised pictures by digest."
+    )
+    image_allowed_hosts: CommaList = Field(
+        "",
+        description="Hosts that picture URLs may name, comma-separated, `*.example.com` for subdomains. Empty: no URL is fetched.",
+    )
+    image_allow_private: bool = Field(
+        False, description="Allow picture URLs on private and loopback addresses (tests, shops inside the cluster)."
+    )
     image_max_bytes: int = Field(10_485_760, ge=1, description="Largest picture file, bytes.")
     image_max_pixels: int = Field(50_000_000, ge=1, description="Largest picture, pixels.")
     image_side: int = Field(672, ge=16, description="Normalised pictures fit in a square of this side, pixels.")
@@ -86,32 +118,50 @@ class Settings(BaseSettings):
     generator_target: str = Field("localhost:50051", description="gRPC address of the IntentionGenerator server.")
     filter_target: str = Field("localhost:50051", description="gRPC address of the IntentionFilter server.")
     call_timeout_seconds: float = Field(300.0, gt=0, description="Deadline of one model call.")
-    send_image_bytes: bool = Field(False, description="Send pictures in the call, for model servers that do not reach the media store.")
+    send_image_bytes: bool = Field(
+        False, description="Send pictures in the call, for model servers that do not reach the media store."
+    )
     grpc_max_message_bytes: int = Field(33_554_432, ge=1024, description="Largest gRPC message, bytes.")
     grpc_tls_ca: Path | None = Field(None, description="CA file; set: model calls use TLS.")
-    grpc_tls_cert: Path | None = Field(None, description="Certificate of this side (the server's, or the client's for mTLS).")
+    grpc_tls_cert: Path | None = Field(
+        None, description="Certificate of this side (the server's, or the client's for mTLS)."
+    )
     grpc_tls_key: Path | None = Field(None, description="Its key.")
     filter_threshold: float = Field(0.5, ge=0, le=1, description="Score from which an intention is accepted.")
 
     # -- Model servers -------------------------------------------------------------------------------------------
-    server_jobs: CommaList = Field("extractor,generator,filter", description="Jobs this server process serves on one loaded model.")
+    server_jobs: CommaList = Field(
+        "extractor,generator,filter", description="Jobs this server process serves on one loaded model."
+    )
     server_bind: str = Field("0.0.0.0:50051", description="Address to serve gRPC on.")
     server_queue: int = Field(64, ge=1, description="Calls waiting or running before RESOURCE_EXHAUSTED pushes back.")
     server_answers: int = Field(1024, ge=0, description="Answers kept to give again for a repeated idempotency key.")
     server_grace_seconds: float = Field(30.0, ge=0, description="On SIGTERM: time for calls in flight.")
-    model: str = Field("llava-hf/llava-1.5-13b-hf", description="Checkpoint: a Hub id or a folder, anything AutoModelForImageTextToText loads.")
+    model: str = Field(
+        "llava-hf/llava-1.5-13b-hf",
+        description="Checkpoint: a Hub id or a folder, anything AutoModelForImageTextToText loads.",
+    )
     model_revision: str = Field("main", description="Hub revision of the checkpoint; pin a commit in production.")
-    model_dtype: str = Field("auto", description="auto, float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on CPU.")
+    model_dtype: str = Field(
+        "auto", description="auto, float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on CPU."
+    )
     model_device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     model_threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves torch's default.")
     max_new_tokens: int = Field(64, ge=1, description="Longest intention, tokens.")
     features_max_new_tokens: int = Field(192, ge=1, description="Longest feature answer, tokens.")
 
     # -- The KB and the datasets ---------------------------------------------------------------------------------
-    postgres_dsn: str = Field("postgresql://localhost/mindstream", description="PostgreSQL DSN (libpq URL); passwords may come from PGPASSWORD or PGPASSFILE.")
+    postgres_dsn: str = Field(
+        "postgresql://localhost/mindstream",
+        description="PostgreSQL DSN (libpq URL); passwords may come from PGPASSWORD or PGPASSFILE.",
+    )
     sink_batch_records: int = Field(500, ge=1, description="Most judged co-buys in one database transaction.")
-    datasets_url: str = Field("file:///var/lib/mindstream/datasets", description="Where dataset releases go: file:// or s3:// (fsspec).")
-    release_interval_seconds: float = Field(900.0, gt=0, description="Time between dataset releases, when there is something new.")
+    datasets_url: str = Field(
+        "file:///var/lib/mindstream/datasets", description="Where dataset releases go: file:// or s3:// (fsspec)."
+    )
+    release_interval_seconds: float = Field(
+        900.0, gt=0, description="Time between dataset releases, when there is something new."
+    )
     release_min_new: int = Field(1, ge=1, description="New intentions before a release is made.")
     release_keep: int = Field(10, ge=1, description="Releases kept.")
 

@@ -105,4 +105,6 @@ def specs(settings: Settings) -> Iterator[TopicSpec]:
             yield TopicSpec(dlq_name(name, group), 1, settings.topic_replication, dlq)
             if topic.parks:
                 retry = retry_name(name, group)
-                yield TopicSpec(retry, settings.topic_partitions, settings.topic_replication, {"max.message.bytes": size})
+                yield TopicSpec(
+                    retry, settings.topic_partitions, settings.topic_replication, {"max.message.bytes": size}
+                )
