@@ -59,7 +59,9 @@ def consumer_config(settings: Settings, group: str, **ours: Any) -> dict[str, An
 def to_record(message: Message) -> Record:
     """A librdkafka message as a record."""
     topic, partition, offset = message.topic(), message.partition(), message.offset()
-    assert topic is not None and partition is not None and offset is not None
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
     key, value = message.key(), message.value()
     return Record(
         topic,

@@ -77,7 +77,7 @@ COBUY_CROSSINGS = Counter("mindstream_cobuy_crossings_total", "Pairs whose suppo
 COBUY_BASKETS_CAPPED = Counter("mindstream_cobuy_baskets_capped_total", "Baskets over the size cap.")
 COBUY_ITEMS_LEFT_OUT = Counter("mindstream_cobuy_items_left_out_total", "Items of capped baskets that were not paired.")
 
-# -- Signs of failure that the seed names: what the filter keeps, and empty or repeated texts (MIND section 4) ----------
+# -- Signs of failure that the seed names: what the filter keeps, and empty or repeated texts (MIND section 4) ---
 INTENTIONS_JUDGED = Counter(
     "mindstream_intentions_judged_total", "Intentions judged, by relation and verdict.", ["relation", "verdict"]
 )

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     backoff_min_seconds: float = Field(
         0.2, gt=0, description="First wait after the world's fault (model server away, …)."
     )
-    backoff_max_seconds: float = Field(15.0, gt=0, description="Longest such wait.")
+    backoff_max_seconds: float = Field(5.0, gt=0, description="Longest such wait.")
     crash_attempts: int = Field(
         3, ge=1, description="Times an event may kill the model server alone before it is a dead letter."
     )
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     cobuy_max_basket: int = Field(
         50,
         ge=2,
-        description="Distinct products of one basket that are paired (pairs grow with the square); the rest are counted and left out.",
+        description="Distinct products of one basket that are paired (pairs grow with the square); the rest are left out.",
     )
     cobuy_recent_orders: int = Field(
         64, ge=1, description="Orders remembered per pair, so that one sent again counts once."
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     )
     image_allowed_hosts: CommaList = Field(
         "",
-        description="Hosts that picture URLs may name, comma-separated, `*.example.com` for subdomains. Empty: no URL is fetched.",
+        description="Hosts that picture URLs may name, comma-separated (`*.example.com`: subdomains). Empty: none is fetched.",
     )
     image_allow_private: bool = Field(
         False, description="Allow picture URLs on private and loopback addresses (tests, shops inside the cluster)."

@@ -86,9 +86,9 @@ class Window:
             entry.dropped = True
             self._forget(entry)
 
-    def empty(self, partition: Partition) -> bool:
-        """Whether nothing of the partition is held."""
-        return not self._entries.get(partition)
+    def count(self, partition: Partition) -> int:
+        """Records of the partition that are held."""
+        return len(self._entries.get(partition, ()))
 
     @property
     def unfinished(self) -> int:

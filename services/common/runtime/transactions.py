@@ -1,0 +1,119 @@
+"""Commits results, dead letters and offsets in one Kafka transaction."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from services.common.kafka import producer_config
+from services.common.runtime.stage import Aborted, Fenced, Finished, Partition
+from services.common.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+#: One try of a transactional call, seconds; it is repeated while the broker is away.
+_TRY_SECONDS = 2.0
+
+
+class KafkaCommitter:
+    """One transactional producer per worker slot: opening it fences an older worker of the same slot."""
+
+    def __init__(self, settings: Settings, stage: str, heartbeat: Callable[[], bool]) -> None:
+        """`heartbeat` is called between tries and says whether to go on trying."""
+        self._id = f"{settings.topic_prefix}mindstream.{stage}.{settings.worker_slot}"
+        self._heartbeat = heartbeat
+        timeout_ms = int(settings.transaction_timeout_seconds * 1000)
+        self._config = producer_config(
+            settings,
+            **{
+                "transactional.id": self._id,
+                "transaction.timeout.ms": timeout_ms,
+                "delivery.timeout.ms": timeout_ms,
+                # Outputs wait here only within one short transaction.
+                "queue.buffering.max.kbytes": 131_072,
+                "linger.ms": 1,
+            },
+        )
+        self._producer: Producer | None = None
+
+    def open(self) -> None:
+        """Register the transactional id."""
+        self._producer = Producer(self._config)
+        self._attempt(lambda: self._live.init_transactions(_TRY_SECONDS * 5), abort=False)
+
+    def positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Kafka's own offsets are the truth."""
+        return {}
+
+    def commit(self, batch: Sequence[Finished], offsets: Mapping[Partition, int], consumer: Consumer) -> None:
+        """One transaction; see Committer."""
+        producer = self._live
+        self._attempt(producer.begin_transaction)
+        for finished in batch:
+            for output in finished.result.outputs:
+                self._produce(output.topic, output.value, output.key, output.headers)
+        positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        group = consumer.consumer_group_metadata()
+        self._attempt(lambda: producer.send_offsets_to_transaction(positions, group, _TRY_SECONDS))
+        self._attempt(lambda: producer.commit_transaction(_TRY_SECONDS))
+
+    def close(self) -> None:
+        """Let go; an open transaction is aborted by the broker."""
+        self._producer = None
+
+    @property
+    def _live(self) -> Producer:
+        assert self._producer is not None, "open() comes first"
+        return self._producer
+
+    def _produce(self, topic: str, value: bytes, key: bytes, headers: list[tuple[str, bytes]]) -> None:
+        while True:
+            try:
+                self._live.produce(topic, value, key, headers=headers)  # type: ignore[arg-type]
+                return
+            except BufferError:
+                self._live.poll(0.1)
+            except KafkaException as error:
+                self._abort()
+                raise Aborted(str(error)) from None
+
+    def _attempt(self, call: Callable[[], Any], *, abort: bool = True) -> None:
+        """Repeat `call` while its failure is one that passes.
+
+        Raises:
+            Aborted: the transaction was aborted, or trying was called off.
+            Fenced: this producer can never write again.
+        """
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if error.fatal() or error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED):
+                    raise Fenced(f"transactional id {self._id}: {error.str()}") from None
+                if error.retriable() or error.code() == KafkaError._TIMED_OUT:
+                    _log.debug("trying again: %s", error.str())
+                    if self._heartbeat():
+                        continue
+                if not abort:
+                    raise Fenced(f"transactional id {self._id}: {error.str()}") from None
+                self._abort()
+                raise Aborted(error.str()) from None
+
+    def _abort(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self._live.abort_transaction(_TRY_SECONDS)
+                return
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                passes = error.retriable() or error.code() == KafkaError._TIMED_OUT
+                if error.fatal() or not passes or time.monotonic() > deadline:
+                    raise Fenced(f"could not abort a transaction of {self._id}: {error.str()}") from None
+                self._heartbeat()

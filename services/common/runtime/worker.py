@@ -1,0 +1,339 @@
+"""The worker: one thread for Kafka (poll, window, commit), one for the handlers.
+
+Polling never waits for a model call, so a slow model costs no rebalance; a commit takes the finished prefix of every
+partition. Results of partitions that are still ours survive an aborted transaction: they stay in the window.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from services.common import health as health_endpoints
+from services.common import kafka, metrics, topics
+from services.common.errors import WorldFault
+from services.common.records import Record
+from services.common.runtime.dispatch import Dispatcher, not_before
+from services.common.runtime.stage import Aborted, Committer, Fenced, Finished, Handler, Health, Partition, Stage
+from services.common.runtime.transactions import KafkaCommitter
+from services.common.runtime.window import Window
+from services.common.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+#: Exit codes: stopped as asked; fenced (the supervisor may start a new process).
+EXIT_OK, EXIT_FENCED = 0, 3
+_COMMIT_RECORDS = 500
+_CONSUME_RECORDS = 500
+_LAG_SECONDS = 5.0
+
+
+class Worker:
+    """One process's share of a stage."""
+
+    def __init__(self, stage: Stage, settings: Settings, committer: Committer | None = None) -> None:
+        self.health = Health()
+        self._stage = stage
+        self._settings = settings
+        self._handlers = _handlers(stage, settings)
+        self._committer = committer or KafkaCommitter(settings, stage.name, self._heartbeat)
+        self._dispatcher = Dispatcher(stage, self._handlers, settings)
+        self._window = Window(settings.window_records, settings.window_bytes)
+        self._stop_at: float | None = None
+        self._assigned: set[Partition] = set()
+        self._paused = False
+        #: Parked partitions, with the time from which their head may be tried, milliseconds.
+        self._held: dict[Partition, int] = {}
+        #: Ends of partitions as librdkafka reports them; transaction markers make gaps that no record fills.
+        self._ends: dict[Partition, int] = {}
+        self._next: dict[Partition, int] = {}
+        self._last_commit = self._last_lag = 0.0
+        self._committed = 0
+        self._retry_commit_at = 0.0
+        self._commit_failures = 0
+
+    def stop(self) -> None:
+        """Stop intake, drain for the grace, commit and leave; safe in a signal handler."""
+        self._stop_at = self._stop_at or time.monotonic() + self._settings.drain_seconds
+
+    def run(self) -> int:
+        """Work until stopped; the exit code."""
+        self._dispatcher.start()
+        consumer = kafka.reader(
+            self._settings, topics.group_id(self._settings, self._stage.name), **{"enable.partition.eof": True}
+        )
+        try:
+            self._committer.open()
+            consumer.subscribe(
+                list(self._handlers), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            self.health.started = True
+            while self._stop_at is None:
+                self._step(consumer)
+            self._drain(consumer)
+            return EXIT_OK
+        except Fenced as fenced:
+            _log.error("stopping: %s", fenced)
+            return EXIT_FENCED
+        finally:
+            self.health.assigned = False
+            self._close(consumer)
+
+    def _close(self, consumer: Consumer) -> None:
+        try:
+            consumer.close()
+        except Fenced as fenced:
+            _log.error("while leaving the group: %s", fenced)
+        self._committer.close()
+        self._dispatcher.stop()
+
+    def _heartbeat(self) -> bool:
+        """Called while a commit is tried again: Kafka being away is no reason to kill the process."""
+        self.health.last_poll = time.monotonic()
+        return self._stop_at is None or time.monotonic() < self._stop_at
+
+    def _step(self, consumer: Consumer) -> None:
+        self._regulate(consumer)
+        # While something is in flight, look soon for what has finished.
+        wait = 0.02 if self._window.records else 0.2
+        messages = consumer.consume(max(1, min(self._window.room, _CONSUME_RECORDS)), wait)
+        self.health.last_poll = time.monotonic()
+        self.health.answering = self._dispatcher.answering
+        if messages:
+            self._take(consumer, messages)
+        now = time.monotonic()
+        due = now - self._last_commit >= self._settings.commit_interval_seconds
+        enough = self._dispatcher.finished - self._committed >= _COMMIT_RECORDS
+        if (due or enough) and now >= self._retry_commit_at:
+            self._commit(consumer)
+        if now - self._last_lag >= _LAG_SECONDS:
+            self._last_lag = now
+            self._report_lag(consumer)
+
+    # -- intake ------------------------------------------------------------------------------------------------------
+
+    def _regulate(self, consumer: Consumer) -> None:
+        """Pause and resume by the window, and wake parked partitions whose time has come."""
+        now_ms = int(time.time() * 1000)
+        due = [p for p, at in self._held.items() if at <= now_ms]
+        for partition in due:
+            del self._held[partition]
+        stop = self._window.full or not self._dispatcher.answering
+        if stop and not self._paused:
+            consumer.pause(_positions(self._assigned))
+            self._paused = True
+        elif self._paused and not stop and self._window.roomy:
+            consumer.resume(_positions(self._assigned - set(self._held)))
+            self._paused = False
+        elif due and not self._paused:
+            consumer.resume(_positions(due))
+        metrics.PAUSED.labels(self._stage.name).set(self._paused)
+        metrics.WINDOW_RECORDS.labels(self._stage.name).set(self._window.records)
+        metrics.WINDOW_BYTES.labels(self._stage.name).set(self._window.bytes)
+
+    def _take(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        entries, read = [], Counter[str]()
+        now_ms = int(time.time() * 1000)
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._consumer_error(message, error)
+                continue
+            record = kafka.to_record(message)
+            partition = (record.topic, record.partition)
+            if partition not in self._assigned or partition in self._held:
+                continue
+            if not_before(record) > now_ms:
+                self._hold(consumer, partition, record)
+                continue
+            entries.append(self._window.add(record))
+            read[record.topic] += 1
+        if entries:
+            self._dispatcher.submit(entries)
+        for topic, count in read.items():
+            metrics.RECORDS_IN.labels(self._stage.name, topic).inc(count)
+
+    def _hold(self, consumer: Consumer, partition: Partition, record: Record) -> None:
+        """Wait with a parked partition until its head is due: read it again from there."""
+        position = TopicPartition(record.topic, record.partition, record.offset)
+        consumer.seek(position)
+        consumer.pause([position])
+        self._held[partition] = not_before(record)
+        self._ends.pop(partition, None)
+
+    def _consumer_error(self, message: Message, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            assert topic is not None
+            assert partition is not None
+            assert offset is not None
+            if (topic, partition) not in self._held:
+                self._ends[topic, partition] = offset
+        elif error.fatal():
+            raise Fenced(f"consumer: {error.str()}")
+        else:
+            _log.warning("consumer: %s", error.str())
+
+    # -- commit ------------------------------------------------------------------------------------------------------
+
+    def _commit(self, consumer: Consumer) -> None:
+        """Commit the finished prefix; on an abort it stays and is tried again."""
+        self._last_commit = time.monotonic()
+        entries = self._window.finished(_COMMIT_RECORDS * 2)
+        offsets = {e.partition: e.record.offset + 1 for e in entries}
+        remaining = Counter(e.partition for e in entries)
+        for partition, end in self._ends.items():
+            # Past the last record there may be transaction markers: without them lag would never be zero.
+            if self._window.count(partition) == remaining[partition] and end > self._next.get(partition, -1):
+                offsets[partition] = max(end, offsets.get(partition, 0))
+        if not offsets:
+            return
+        batch = [Finished(e.record, e.result) for e in entries if e.result is not None]
+        try:
+            with metrics.COMMIT_SECONDS.labels(self._stage.name).time():
+                self._committer.commit(batch, offsets, consumer)
+        except Aborted as aborted:
+            metrics.TRANSACTION_ABORTS.labels(self._stage.name).inc()
+            self._put_off(f"transaction aborted: {aborted}")
+            return
+        except WorldFault as fault:
+            metrics.WORLD_FAULTS.labels(self._stage.name, fault.kind).inc()
+            self.health.answering = False
+            self._put_off(f"{fault.kind}: {fault}")
+            return
+        self._commit_failures = 0
+        self._committed += len(entries)
+        self._window.remove(entries)
+        self._next.update(offsets)
+        self._count(batch)
+
+    def _put_off(self, why: str) -> None:
+        self._commit_failures += 1
+        top = self._settings.backoff_min_seconds * 2 ** min(self._commit_failures - 1, 20)
+        self._retry_commit_at = time.monotonic() + min(top, self._settings.backoff_max_seconds)
+        _log.warning("commit put off (try %d): %s", self._commit_failures, why)
+
+    def _count(self, batch: Sequence[Finished]) -> None:
+        name = self._stage.name
+        metrics.COMMIT_RECORDS.labels(name).observe(len(batch))
+        done = Counter((f.record.topic, f.result.outcome) for f in batch)
+        out = Counter(o.topic for f in batch for o in f.result.outputs)
+        for (topic, outcome), count in done.items():
+            kind, _, reason = outcome.partition(":")
+            metrics.RECORDS_DONE.labels(name, topic, kind).inc(count)
+            if kind == "dead_letter":
+                metrics.DEAD_LETTERS.labels(name, topic, reason).inc(count)
+        for topic, count in out.items():
+            metrics.RECORDS_OUT.labels(name, topic).inc(count)
+
+    # -- rebalancing (called within consume) ---------------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        ours = [(p.topic, p.partition) for p in partitions]
+        known = self._committer.positions(ours) if ours else {}
+        for position in partitions:
+            position.offset = known.get((position.topic, position.partition), OFFSET_INVALID)
+        consumer.incremental_assign(partitions)
+        self._assigned.update(ours)
+        self._next.update(known)
+        if self._paused and partitions:
+            consumer.pause(partitions)
+        self._rebalanced()
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Still ours until this returns: what is finished need not be done again by the next owner.
+        if partitions:
+            self._commit(consumer)
+        self._release(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        _log.warning("lost %d partitions; their results are dropped", len(partitions))
+        self._release(partitions)
+
+    def _release(self, partitions: list[TopicPartition]) -> None:
+        for position in partitions:
+            partition = (position.topic, position.partition)
+            self._assigned.discard(partition)
+            self._window.drop(partition)
+            for known in (self._held, self._ends, self._next):
+                known.pop(partition, None)
+        self._rebalanced()
+
+    def _rebalanced(self) -> None:
+        # A worker beyond the number of partitions has none and is a ready spare all the same.
+        self.health.assigned = True
+        metrics.PARTITIONS.labels(self._stage.name).set(len(self._assigned))
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _drain(self, consumer: Consumer) -> None:
+        """Finish what is in flight within the grace, staying in the group."""
+        consumer.pause(_positions(self._assigned))
+        while self._window.unfinished and self._heartbeat():
+            consumer.consume(1, 0.05)
+            self._commit(consumer)
+        self._commit(consumer)
+        _log.info("stopped; %d records left for the next owner", self._window.records)
+
+    def _report_lag(self, consumer: Consumer) -> None:
+        for topic, partition in self._assigned:
+            try:
+                _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            except KafkaException:
+                continue
+            done = self._next.get((topic, partition))
+            if high >= 0 and done is not None:
+                metrics.LAG.labels(self._stage.name, topic, str(partition)).set(max(0, high - done))
+
+
+def _positions(partitions: set[Partition] | Sequence[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition) for topic, partition in partitions]
+
+
+def _handlers(stage: Stage, settings: Settings) -> dict[str, Handler]:
+    """Handlers by topic on the wire, retry topics included."""
+    found: dict[str, Handler] = {}
+    for route in stage.routes:
+        name = route.topic.name(settings)
+        found[name] = route.handle
+        if route.topic.parks:
+            found[topics.retry_name(name, stage.name)] = route.handle
+    return found
+
+
+def missing_topics(stage: Stage, settings: Settings) -> list[str]:
+    """Topics the stage reads that the broker does not have.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    return sorted(set(_handlers(stage, settings)) - set(kafka.existing_topics(settings)))
+
+
+def run(stage: Stage, settings: Settings, committer: Committer | None = None) -> int:
+    """Run a stage's worker in this process until SIGTERM or SIGINT; the exit code."""
+    worker = Worker(stage, settings, committer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    try:
+        port = health_endpoints.serve(settings, worker.health)
+    except OSError as error:
+        print(f"{stage.name}: cannot serve health on port {settings.http_port}: {error.strerror}", file=sys.stderr)
+        return 2
+    _log.info("%s worker, slot %s, pid %d, health on port %d", stage.name, settings.worker_slot, os.getpid(), port)
+    try:
+        missing = missing_topics(stage, settings)
+    except KafkaException as error:
+        print(f"{stage.name}: Kafka at {settings.kafka_bootstrap_servers}: {error.args[0].str()}", file=sys.stderr)
+        return 3
+    if missing:
+        print(f"{stage.name}: no topic {', '.join(missing)} (run: mindstream topics)", file=sys.stderr)
+        return 2
+    return worker.run()
