@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     cobuy_max_basket: int = Field(
         50,
         ge=2,
-        description="Distinct products of one basket that are paired (pairs grow with the square); the rest are left out.",
+        description="Distinct products of one basket that are paired (pairs grow with the square).",
     )
     cobuy_recent_orders: int = Field(
         64, ge=1, description="Orders remembered per pair, so that one sent again counts once."
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     )
     image_allowed_hosts: CommaList = Field(
         "",
-        description="Hosts that picture URLs may name, comma-separated (`*.example.com`: subdomains). Empty: none is fetched.",
+        description="Hosts that picture URLs may name, comma-separated (`*.example.com`). Empty: none is fetched.",
     )
     image_allow_private: bool = Field(
         False, description="Allow picture URLs on private and loopback addresses (tests, shops inside the cluster)."
