@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -66,7 +66,7 @@ class Bench:
         settings = self.settings()
         kafka.create_topics(settings, topics.specs(settings))
 
-    def send(self, *events: dict[str, object]) -> None:
+    def send(self, *events: Mapping[str, object]) -> None:
         """Events to `cobuys`, in order; `k` is the key, the number where it is missing."""
         producer = kafka.plain_producer(self.settings())
         for event in events:

@@ -24,7 +24,7 @@ class Model(grpc.GenericRpcHandler):
         self.calls: list[int] = []
         self._alone = threading.Lock()
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         if details.method != METHOD:
             return None
         return grpc.unary_unary_rpc_method_handler(self._answer)

@@ -42,7 +42,8 @@ def stage(settings: Settings) -> Stage:
         if event.get("mode") == "park":
             raise Parked(reasons.DEAD_LETTER_REASON_UNKNOWN_PRODUCT, "unknown product")
         request = json.dumps({**event, "isolate": ISOLATE.get()}).encode()
-        call = channels[0].unary_unary(METHOD)(request, timeout=10)
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channels[0].unary_unary(METHOD)
+        call = method(request, timeout=10)
         began = False
         try:
             began = bool(await call.initial_metadata())
