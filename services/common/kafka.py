@@ -100,7 +100,8 @@ def create_topics(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:
     if not missing:
         return []
     new = [NewTopic(s.name, s.partitions, s.replication, config=s.config) for s in missing]
-    for name, future in admin(settings).create_topics(new, operation_timeout=30).items():
+    client = admin(settings)  # Kept: its futures die with it.
+    for name, future in client.create_topics(new, operation_timeout=30).items():
         try:
             future.result()
         except KafkaException as error:
