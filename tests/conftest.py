@@ -1,0 +1,87 @@
+"""The real Kafka and the real PostgreSQL, one of each per test session."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.kafka import Kafka
+from deploy.local.postgres import Postgres
+from deploy.local.process import Child
+from services.common import kafka as clients
+from services.common import topics
+from services.common.settings import Settings
+
+
+def _await_ready(child: Child, ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert child.running, f"{child.name} ended: {child.last_line()}"
+        assert time.monotonic() < deadline, f"{child.name} is not ready"
+
+
+@pytest.fixture(scope="session")
+def platform_folder() -> Iterator[Path]:
+    # Not pytest's own tmp_path: PostgreSQL's unprivileged user must reach it.
+    with tempfile.TemporaryDirectory(prefix="mindstream-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def kafka(platform_folder: Path) -> Iterator[str]:
+    """Bootstrap servers of a real broker."""
+    broker = Kafka(platform_folder / "kafka", platform_folder / "kafka.log")
+    broker.start()
+    try:
+        _await_ready(broker.child, broker.ready)
+        yield broker.bootstrap_servers
+    finally:
+        broker.child.ask_to_stop()
+        broker.child.wait_stopped(30)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(platform_folder: Path) -> Iterator[Postgres]:
+    server = Postgres(platform_folder / "postgres", platform_folder / "postgres.log")
+    server.start()
+    try:
+        _await_ready(server.child, server.ready)
+        yield server
+    finally:
+        server.child.ask_to_stop()
+        server.child.wait_stopped(30)
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server: Postgres) -> str:
+    """DSN of a database that is new in this module."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    postgres_server.create_database(name)
+    return postgres_server.dsn(name)
+
+
+@pytest.fixture
+def settings(kafka: str, tmp_path: Path) -> Callable[..., Settings]:
+    """A factory of settings with topics of this test's own, created on the broker."""
+
+    def make(**overrides: object) -> Settings:
+        fields: dict[str, object] = {
+            "kafka_bootstrap_servers": kafka,
+            "topic_prefix": f"t{uuid.uuid4().hex[:8]}.",
+            "http_host": "127.0.0.1",
+            "http_port": 0,
+            "media_url": f"file://{tmp_path}/media",
+            "datasets_url": f"file://{tmp_path}/datasets",
+            **overrides,
+        }
+        made = Settings(**fields)  # type: ignore[arg-type]
+        clients.create_topics(made, topics.specs(made))
+        return made
+
+    return make
