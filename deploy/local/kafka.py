@@ -83,7 +83,10 @@ class Kafka:
         from confluent_kafka.admin import AdminClient
 
         try:
-            config = {"bootstrap.servers": self.bootstrap_servers, "log_level": 0}
-            return bool(AdminClient(config).list_topics(timeout=1).brokers)
+            return bool(
+                AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+                .list_topics(timeout=1)
+                .brokers
+            )
         except KafkaException:
             return False

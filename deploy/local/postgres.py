@@ -81,7 +81,7 @@ class Postgres:
             owner = pwd.getpwnam(self._user)
             for path in (self._data.parent, self._data, self._password_file):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        command = [self._bin / "initdb", "-D", self._data, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
+        command = [str(self._bin / "initdb"), "-D", str(self._data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
         command += ["--auth=scram-sha-256", f"--pwfile={self._password_file}", "--no-sync"]
         done = subprocess.run(
             command, capture_output=True, text=True, user=self._user, extra_groups=[] if self._user else None

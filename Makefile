@@ -1,0 +1,39 @@
+# Two commands: `make demo` runs the main job, `make test` passes the tests. Both set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+# The tool that installs the lock; everything else comes with its hash.
+UV := uv>=0.8,<1
+
+.PHONY: setup demo test lint contracts lock
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet "$(UV)"
+	@echo "Installing what requirements.lock names (once; PyTorch alone is some GB) ..."
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --require-hashes -r requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	$(BIN)/mindstream demo --out demo-out
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy services deploy models tests
+	cd protos && ../$(BIN)/buf lint
+	$(BIN)/python -m services.contracts.generate --check
+
+# Write services/contracts/ anew from protos/.
+contracts: setup
+	$(BIN)/python -m services.contracts.generate
+
+# Write requirements.lock anew from the ranges in pyproject.toml.
+lock: setup
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate --upgrade pyproject.toml -o requirements.lock
