@@ -24,11 +24,17 @@ def generate(out: Path) -> None:
 
     well_known = resources.files("grpc_tools") / "_proto"
     sources = sorted(str(p.relative_to(PROTOS)) for p in PROTOS.rglob("*.proto"))
+    # The plugins of this environment, whether or not it is activated.
+    tools = Path(sys.executable).parent
+    plugins = [f"--plugin=protoc-gen-{name}={tools / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
     args = [f"-I{PROTOS}", f"-I{well_known}", f"--python_out={out}", f"--mypy_out={out}"]
     services = [s for s in sources if "\nservice " in (PROTOS / s).read_text()]
-    if protoc.main(["protoc", *args, *sources]) != 0:
+    if protoc.main(["protoc", *plugins, *args, *sources]) != 0:
         raise SystemExit("protoc failed on messages")
-    if protoc.main(["protoc", *args[:2], f"--grpc_python_out={out}", f"--mypy_grpc_out={out}", *services]) != 0:
+    if (
+        protoc.main(["protoc", *plugins, *args[:2], f"--grpc_python_out={out}", f"--mypy_grpc_out={out}", *services])
+        != 0
+    ):
         raise SystemExit("protoc failed on services")
     for folder in [out / PACKAGE, *(p for p in (out / PACKAGE).rglob("*") if p.is_dir())]:
         (folder / "__init__.py").write_text("")

@@ -1,0 +1,79 @@
+"""The media store: normalised pictures by digest, on any fsspec URL (file://, s3://, …)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from typing import Any
+
+from services.common.errors import WorldFault
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def digest_of(content: bytes) -> str:
+    """ "sha256:" and 64 hex digits."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether text has the form of a digest."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+class MediaStore:
+    """Content-addressed: the same bytes always have the same place, so writing again is harmless."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self._files: Any
+        self._files, root = fsspec.core.url_to_fs(url)
+        self._root = str(root).rstrip("/")
+
+    def put(self, content: bytes) -> str:
+        """Keep bytes; their digest.
+
+        Raises:
+            WorldFault: the storage is away.
+        """
+        digest = digest_of(content)
+        path = self._path(digest)
+        try:
+            if not self._files.exists(path):
+                self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                # Nobody may ever read half a file: write beside it, then move.
+                partial = f"{path}.{uuid.uuid4().hex}"
+                self._files.pipe_file(partial, content)
+                self._files.mv(partial, path)
+        except OSError as error:
+            raise WorldFault("media", f"media store: {error}") from None
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a digest.
+
+        Raises:
+            KeyError: not there, or damaged.
+            WorldFault: the storage is away.
+        """
+        if not is_digest(digest):
+            raise KeyError(digest)
+        try:
+            content: bytes = self._files.cat_file(self._path(digest))
+        except FileNotFoundError:
+            raise KeyError(digest) from None
+        except OSError as error:
+            raise WorldFault("media", f"media store: {error}") from None
+        if digest_of(content) != digest:
+            raise KeyError(digest)
+        return content
+
+    def has(self, digest: str) -> bool:
+        """Whether the digest is there."""
+        return is_digest(digest) and bool(self._files.exists(self._path(digest)))
+
+    def _path(self, digest: str) -> str:
+        name = digest.removeprefix("sha256:")
+        return f"{self._root}/{name[:2]}/{name[2:4]}/{name}"

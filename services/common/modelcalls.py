@@ -1,0 +1,96 @@
+"""Model calls from a worker: one channel a server, a deadline a call, and errors sorted into the two kinds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from mindstream.events.v1 import dead_letter_pb2 as reasons
+
+from services.common import metrics
+from services.common.errors import EventFault, ServerCrashed, WorldFault
+from services.common.settings import Settings
+
+Answer = TypeVar("Answer", bound=Message)
+
+_EVENTS_FAULT = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}
+#: The stream broke; whether the server was at it is told by its initial metadata.
+_BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
+
+
+class _Method(Protocol):
+    def __call__(self, request: Any, *, timeout: float | None = None) -> Any: ...
+
+
+def open_channel(target: str, settings: Settings) -> grpc.aio.Channel:
+    """A channel that soon notices a server that is back, or gone."""
+    options = [
+        ("grpc.max_send_message_length", settings.grpc_max_message_bytes),
+        ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", int(settings.backoff_max_seconds * 1000)),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+    ]
+    if settings.grpc_tls_ca is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    own = [path.read_bytes() if path else None for path in (settings.grpc_tls_key, settings.grpc_tls_cert)]
+    credentials = grpc.ssl_channel_credentials(settings.grpc_tls_ca.read_bytes(), own[0], own[1])
+    return grpc.aio.secure_channel(target, credentials, options=options)
+
+
+async def call(stage: str, method: _Method, request: Message, answer: type[Answer], timeout: float) -> Answer:
+    """One call with its metrics.
+
+    Raises:
+        EventFault: the server refused the event.
+        ServerCrashed: the stream broke while the server computed it.
+        WorldFault: the server is away, busy or late.
+    """
+    began, running = False, time.monotonic()
+    with metrics.CALLS_IN_FLIGHT.labels(stage).track_inprogress():
+        rpc = method(request, timeout=timeout)
+        try:
+            # Servers send initial metadata when they begin to compute.
+            began = bool(await rpc.initial_metadata())
+            answered = await _typed(rpc, answer)
+        except grpc.aio.AioRpcError as error:
+            metrics.CALL_ERRORS.labels(stage, error.code().name).inc()
+            raise _sorted(error, began) from None
+    metrics.CALL_SECONDS.labels(stage).observe(time.monotonic() - running)
+    return answered
+
+
+async def _typed(rpc: Awaitable[Any], answer: type[Answer]) -> Answer:
+    answered = await rpc
+    assert isinstance(answered, answer)
+    return answered
+
+
+def _sorted(error: grpc.aio.AioRpcError, began: bool) -> Exception:
+    line = f"{error.code().name}: {error.details() or ''}"
+    if error.code() in _EVENTS_FAULT:
+        return EventFault(reasons.DEAD_LETTER_REASON_MODEL_REFUSED, "; ".join([line, *_violations(error)]))
+    if error.code() in _BROKEN and began:
+        return ServerCrashed(line)
+    return WorldFault("media" if error.code() is grpc.StatusCode.NOT_FOUND else "model", line)
+
+
+def _violations(error: grpc.aio.AioRpcError) -> list[str]:
+    """What google.rpc.BadRequest says of single fields."""
+    found: list[str] = []
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    for detail in status.details if status else ():
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad):
+            found += [f"{v.field}: {v.description}" for v in bad.field_violations]
+    return found

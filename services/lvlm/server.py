@@ -1,0 +1,105 @@
+"""The model server: any of the three jobs on one loaded model."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from concurrent import futures
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common import health as health_endpoints
+from services.common.runtime.stage import Health
+from services.common.settings import Settings
+from services.lvlm.calls import Calls
+
+_log = logging.getLogger(__name__)
+
+#: Each job's room registers its servicer and gives the gRPC service's full name. Rooms are loaded by name, so that
+#: the engine depends on none of them.
+JOBS = {name: f"services.{name}.server" for name in ("extractor", "generator", "filter")}
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. The port is open at once, the model is loaded meanwhile."""
+    jobs = [job.strip() for job in settings.server_jobs.split(",") if job.strip()]
+    unknown = [job for job in jobs if job not in JOBS]
+    if unknown or not jobs:
+        print(f"MINDSTREAM_SERVER_JOBS: {', '.join(unknown) or 'empty'}; known: {', '.join(JOBS)}", file=sys.stderr)
+        return 2
+    calls = Calls(settings)
+    limit = settings.grpc_max_message_bytes
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_send_message_length", limit),
+            ("grpc.max_receive_message_length", limit),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    names = []
+    for job in jobs:
+        register: Callable[[grpc.aio.Server, Calls], str] = importlib.import_module(JOBS[job]).register
+        names.append(register(server, calls))
+    names_known = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    reflection.enable_server_reflection(names_known, server)
+    for name in ["", *names]:
+        await checks.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    try:
+        _bind(server, settings)
+        probes = Health(assigned=True)
+        health_endpoints.serve(settings, probes)
+    except (RuntimeError, OSError) as error:
+        print(f"cannot serve on {settings.server_bind}: {error}", file=sys.stderr)
+        return 2
+    await server.start()
+
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loading = loop.run_in_executor(futures.ThreadPoolExecutor(1, "load"), _load, settings)
+    stop = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({loading, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if loading.done():
+        from services.lvlm.transformers_engine import CheckpointError
+
+        try:
+            calls.engine = loading.result()
+        except CheckpointError as error:
+            print(error, file=sys.stderr)
+            return 2
+        for name in ["", *names]:
+            await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+        probes.started = True
+        _log.info("serving %s on %s", ", ".join(jobs), settings.server_bind)
+    await stop
+    probes.answering = False
+    await checks.enter_graceful_shutdown()
+    await server.stop(settings.server_grace_seconds)
+    return 0
+
+
+def _load(settings: Settings) -> object:
+    # Here, not above: importing torch takes seconds in which the port is already open.
+    from services.lvlm.transformers_engine import TransformersEngine
+
+    return TransformersEngine(settings)
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> None:
+    if settings.grpc_tls_cert is None or settings.grpc_tls_key is None:
+        server.add_insecure_port(settings.server_bind)
+        return
+    authority = settings.grpc_tls_ca.read_bytes() if settings.grpc_tls_ca else None
+    pair = (settings.grpc_tls_key.read_bytes(), settings.grpc_tls_cert.read_bytes())
+    credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
+    server.add_secure_port(settings.server_bind, credentials)
