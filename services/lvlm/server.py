@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent import futures
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +19,7 @@ from services.common import health as health_endpoints
 from services.common.runtime.stage import Health
 from services.common.settings import Settings
 from services.lvlm.calls import Calls
+from services.lvlm.engine import Engine
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +70,8 @@ async def serve(settings: Settings) -> int:
         loop.add_signal_handler(number, stopping.set)
     loading = loop.run_in_executor(futures.ThreadPoolExecutor(1, "load"), _load, settings)
     stop = asyncio.ensure_future(stopping.wait())
-    await asyncio.wait({loading, stop}, return_when=asyncio.FIRST_COMPLETED)
+    first: set[asyncio.Future[Any]] = {loading, stop}
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if loading.done():
         from services.lvlm.transformers_engine import CheckpointError
 
@@ -88,7 +91,7 @@ async def serve(settings: Settings) -> int:
     return 0
 
 
-def _load(settings: Settings) -> object:
+def _load(settings: Settings) -> Engine:
     # Here, not above: importing torch takes seconds in which the port is already open.
     from services.lvlm.transformers_engine import TransformersEngine
 

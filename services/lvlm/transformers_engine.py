@@ -47,15 +47,18 @@ class TransformersEngine:
             dtype = "float32" if device == "cpu" else "bfloat16"
         folder = _folder(settings)
         try:
-            self._processor: Any = AutoProcessor.from_pretrained(folder)
-            self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, dtype))
+            processors: Any = AutoProcessor
+            self._processor: Any = processors.from_pretrained(folder)
+            models: Any = AutoModelForImageTextToText
+            self._model: Any = models.from_pretrained(folder, dtype=getattr(torch, dtype))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             line = " ".join(str(error).split())[:200]
             raise CheckpointError(f"cannot load the checkpoint {settings.model}: {line}") from None
         if not getattr(self._processor, "chat_template", None):
             raise CheckpointError(f"the checkpoint {settings.model} has no chat template")
         self._torch = torch
-        self._model.to(device).eval()
+        self._model.to(device)
+        self._model.eval()
         self._tokenizer: Any = self._processor.tokenizer
         # The last position must be the last token of every prompt.
         self._tokenizer.padding_side = "left"

@@ -1,0 +1,107 @@
+"""Make a small LLaVA checkpoint with random weights: `python -m models.small.make DIR`.
+
+It has the real architecture (CLIP vision tower, projector, Llama) and every file that a real one has, so that the
+whole path runs on a laptop. It has learned nothing: what it says is noise, and is labelled so by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+NAME = "untrained-llava"
+
+_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% else %}ASSISTANT: {% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% endif %}{% endfor %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %} "
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+_IMAGE_SIDE, _PATCH = 56, 14
+
+
+def _texts() -> Iterator[str]:
+    """The project's own prompts and phrases: what the tokenizer must say in few tokens."""
+    from services.common.relations import RELATIONS
+    from services.lvlm.prompts import load
+
+    for room in ("extractor", "generator", "filter"):
+        yield from load(room, "v1").texts.values()
+    yield from (relation.phrase for relation in RELATIONS)
+    yield from ("USER: ASSISTANT:", "Yes", "No", "yes", "no", " Yes", " No", " yes", " no")
+
+
+def make(folder: Path, seed: int = 0) -> None:
+    """Write the checkpoint; the same seed writes the same weights."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    # Without types of their own.
+    new_tokenizer: Any = PreTrainedTokenizerFast
+    new_processor: Any = LlavaProcessor
+
+    special = ["<pad>", "<s>", "</s>", "<image>"]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(_texts(), trainer)
+    tokenizer = new_tokenizer(
+        tokenizer_object=bpe,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    size = len(tokenizer)
+    text = LlamaConfig(
+        vocab_size=size, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=8192, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        # Wide enough that answers differ from prompt to prompt.
+        initializer_range=0.3,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        image_size=_IMAGE_SIDE, patch_size=_PATCH, projection_dim=64,
+    )  # fmt: skip
+    config = LlavaConfig(
+        text_config=text, vision_config=vision, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = LlavaForConditionalGeneration(config)
+    images = CLIPImageProcessor(size={"shortest_edge": _IMAGE_SIDE}, crop_size=_IMAGE_SIDE)
+    processor = new_processor(
+        image_processor=images, tokenizer=tokenizer, chat_template=_TEMPLATE, patch_size=_PATCH,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1,
+    )  # fmt: skip
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: another process may be looking for it.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
+        made = Path(tmp) / NAME
+        model.save_pretrained(made)
+        processor.save_pretrained(made)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(made, folder)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m models.small.make DIR")
+    make(Path(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""IntentionFilter: the model plays the customer and scores each candidate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from mindstream.inference.v1 import intention_filter_pb2 as pb
+from mindstream.inference.v1.intention_filter_pb2_grpc import (
+    IntentionFilterServicer,
+    add_IntentionFilterServicer_to_server,
+)
+
+from services.common.relations import BY_NAME, sentence
+from services.lvlm.calls import Calls, InvalidRequest
+from services.lvlm.engine import Branch, Engine, Usage
+from services.lvlm.pairs import pair_prefix
+from services.lvlm.prompts import load
+
+PROMPTS = load("filter", "v1")
+
+
+class IntentionFilter(IntentionFilterServicer):
+    """Serves the job on the process's engine."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def Judge(self, request: pb.JudgeRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.JudgeResponse:
+        """See the contract."""
+        return await self._calls.answer(
+            "filter", request.idempotency_key, context, lambda engine: self._judge(engine, request)
+        )
+
+    def _judge(self, engine: Engine, request: pb.JudgeRequest) -> tuple[pb.JudgeResponse, Usage]:
+        if not request.pairs:
+            raise InvalidRequest("pairs", "at least one is needed")
+        response = pb.JudgeResponse()
+        response.call.prompt_version = PROMPTS.version
+        read = 0
+        for index, pair in enumerate(request.pairs):
+            place = f"pairs[{index}]"
+            branches = [_branch(asked, f"{place}.intentions[{i}]") for i, asked in enumerate(pair.intentions)]
+            if not branches:
+                raise InvalidRequest(f"{place}.intentions", "at least one is needed")
+            scores, usage = engine.score(pair_prefix(self._calls, PROMPTS, pair.pair, f"{place}.pair"), branches)
+            response.pairs.add().scores.extend(scores)
+            read += usage.prompt_tokens
+        return response, Usage(read, 0)
+
+
+def _branch(asked: pb.IntentionToJudge, place: str) -> Branch:
+    if asked.relation not in BY_NAME:
+        raise InvalidRequest(f"{place}.relation", f"no relation {asked.relation!r}")
+    if not asked.text.strip():
+        raise InvalidRequest(f"{place}.text", "is empty")
+    return Branch(PROMPTS["question"].format(intention=sentence(asked.relation, asked.text)))
+
+
+def register(server: grpc.aio.Server, calls: Calls) -> str:
+    """Add the job to a server; its gRPC service's name."""
+    add_IntentionFilterServicer_to_server(IntentionFilter(calls), server)
+    return str(pb.DESCRIPTOR.services_by_name["IntentionFilter"].full_name)
