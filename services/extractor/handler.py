@@ -1,0 +1,187 @@
+"""Products into the catalogue; co-buys into co-buys with features."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mindstream.events.v1 import dead_letter_pb2 as reasons
+from mindstream.events.v1.cobuy_pb2 import CoBuy
+from mindstream.events.v1.features_pb2 import FeaturedCoBuy, ProductFeatures
+from mindstream.events.v1.product_pb2 import Image, Product
+from mindstream.inference.v1.common_pb2 import ImageRef, ProductView
+from mindstream.inference.v1.feature_extractor_pb2 import ExtractRequest, ExtractResponse
+from mindstream.inference.v1.feature_extractor_pb2_grpc import FeatureExtractorStub
+
+from services.common import metrics, topics
+from services.common.errors import EventFault, Parked
+from services.common.ids import content_digest
+from services.common.media import MediaStore
+from services.common.modelcalls import call, open_channel
+from services.common.pairs import normalised as normalised_pair
+from services.common.postgres import migrate
+from services.common.records import Output, Record, check_id, decode, has_control_characters, invalid, output
+from services.common.runtime.isolation import ISOLATE
+from services.common.runtime.stage import Result, Route, Stage
+from services.common.settings import Settings
+from services.extractor import images
+from services.extractor.store import MIGRATIONS, SCHEMA, Store, StoredProduct
+
+NAME = "extractor"
+
+
+class Extractor:
+    """The stage's handlers and what they hold.
+
+    Features are kept per product content and pipeline version: raise the pipeline version when the model changes, and
+    every product is described anew by it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._media = MediaStore(settings.media_url)
+        #: One extraction at a time per content, so that co-buys of one product share it.
+        self._extracting: dict[str, asyncio.Lock] = {}
+
+    def stage(self) -> Stage:
+        """The stage for the runtime."""
+        routes = [Route(topics.PRODUCTS, self.product), Route(topics.COBUYS, self.cobuy)]
+        return Stage(NAME, routes, start=self._start, stop=self._stop)
+
+    async def _start(self) -> None:
+        await asyncio.to_thread(migrate, self._settings.postgres_dsn, SCHEMA, MIGRATIONS)
+        self._store = Store(self._settings.postgres_dsn)
+        await self._store.open()
+        self._channel = open_channel(self._settings.extractor_target, self._settings)
+        self._stub = FeatureExtractorStub(self._channel)
+
+    async def _stop(self) -> None:
+        await self._channel.close()
+        await self._store.close()
+
+    async def product(self, record: Record) -> Result:
+        """Keep a product: its title, and its picture by digest."""
+        product = decode(record, Product, json_allowed=True)
+        check_id("product_id", product.product_id)
+        title = product.title.strip()
+        if not title:
+            raise invalid("title is empty")
+        if len(title) > self._settings.title_max_chars:
+            raise invalid(f"title is {len(title)} characters long; at most {self._settings.title_max_chars}")
+        if has_control_characters(title):
+            raise invalid("title holds control characters")
+        digest = await self._picture(product.image) if product.HasField("image") else ""
+        source = record.source
+        await self._store.upsert_product(
+            StoredProduct(product.product_id, title, digest), source.partition, source.offset
+        )
+        return Result()
+
+    async def _picture(self, image: Image) -> str:
+        kind = image.WhichOneof("source")
+        if kind == "digest":
+            if not await asyncio.to_thread(self._media.has, image.digest):
+                raise EventFault(reasons.DEAD_LETTER_REASON_IMAGE, f"no picture {image.digest[:80]} in the media store")
+            return image.digest
+        if kind is None:
+            return ""
+        content = image.content if kind == "content" else await images.fetch(image.url, self._settings)
+        return await asyncio.to_thread(lambda: self._media.put(images.normalised(content, self._settings)))
+
+    async def cobuy(self, record: Record) -> Result:
+        """Join both products, admit the pair once, and add features."""
+        cobuy = normalised_pair(decode(record, CoBuy, json_allowed=True))
+        known = await self._store.products(cobuy.product_a, cobuy.product_b)
+        for product_id in (cobuy.product_a, cobuy.product_b):
+            if product_id not in known:
+                raise Parked(reasons.DEAD_LETTER_REASON_UNKNOWN_PRODUCT, f"no product {product_id!r} in the catalogue")
+        version, origin = self._settings.pipeline_version, record.idempotency_key
+        if not await self._store.admit(cobuy.pair_id, version, origin):
+            metrics.ADMISSION_DUPLICATES.labels(NAME).inc()
+            return Result(outcome="duplicate")
+        try:
+            made = await asyncio.gather(*(self._features(known[p], origin) for p in (cobuy.product_a, cobuy.product_b)))
+        except EventFault:
+            await self._store.release(cobuy.pair_id, version, origin)
+            raise
+        featured = FeaturedCoBuy(
+            cobuy=cobuy,
+            product_a=made[0][0],
+            product_b=made[1][0],
+            source=record.source,
+            pipeline_version=version,
+            featured_at=_now(),
+        )
+        outputs = [self._published(features, record) for features, first in made if first == origin]
+        name = topics.FEATURED.name(self._settings)
+        outputs.append(output(topics.FEATURED, name, cobuy.pair_id, featured, stage=NAME, cause=record))
+        return Result(outputs)
+
+    def _published(self, features: ProductFeatures, record: Record) -> Output:
+        name = topics.FEATURES.name(self._settings)
+        return output(topics.FEATURES, name, features.product_id, features, stage=NAME, cause=record)
+
+    async def _features(self, product: StoredProduct, origin: str) -> tuple[ProductFeatures, str]:
+        """A product's features and the event whose extraction made them."""
+        digest, version = content_digest(product.title, product.image_digest), self._settings.pipeline_version
+        kept = await self._store.features(product.product_id, digest, version)
+        if kept:
+            return kept
+        async with self._sharing(f"{product.product_id}/{digest}"):
+            kept = await self._store.features(product.product_id, digest, version)
+            if kept:
+                return kept
+            features = await self._extract(product, digest)
+            await self._store.keep_features(features, version, origin)
+            stored = await self._store.features(product.product_id, digest, version)
+            assert stored is not None
+            return stored
+
+    @contextlib.asynccontextmanager
+    async def _sharing(self, key: str) -> AsyncIterator[None]:
+        lock = self._extracting.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._extracting.pop(key, None)
+
+    async def _extract(self, product: StoredProduct, digest: str) -> ProductFeatures:
+        view = ProductView(product_id=product.product_id, title=product.title)
+        if product.image_digest:
+            view.image.CopyFrom(await image_ref(product.image_digest, self._media, self._settings))
+        request = ExtractRequest(idempotency_key=digest, products=[view], isolate=ISOLATE.get())
+        answer = await call(NAME, self._stub.Extract, request, ExtractResponse, self._settings.call_timeout_seconds)
+        features = ProductFeatures(
+            product_id=product.product_id,
+            title=product.title,
+            image_digest=product.image_digest,
+            content_digest=digest,
+            description=answer.products[0].description,
+            features=answer.products[0].features,
+            uses=answer.products[0].uses,
+        )
+        features.extracted_by.model_version = answer.call.model_version
+        features.extracted_by.prompt_version = answer.call.prompt_version
+        features.extracted_by.at.CopyFrom(_now())
+        features.extracted_by.took.CopyFrom(answer.call.computed)
+        return features
+
+
+async def image_ref(digest: str, media: MediaStore, settings: Settings) -> ImageRef:
+    """A picture for a model call: its digest, and its bytes where the server does not reach the media store."""
+    if not settings.send_image_bytes:
+        return ImageRef(digest=digest)
+    try:
+        return ImageRef(digest=digest, content=await asyncio.to_thread(media.get, digest))
+    except KeyError:
+        raise EventFault(reasons.DEAD_LETTER_REASON_IMAGE, f"no picture {digest} in the media store") from None
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now

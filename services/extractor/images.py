@@ -1,0 +1,144 @@
+"""Pictures: fetched under an allowlist or given as bytes, bounded, normalised."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ipaddress
+import socket
+import warnings
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+from mindstream.events.v1 import dead_letter_pb2 as reasons
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from services.common.errors import EventFault, Parked
+from services.common.settings import Settings
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+_REDIRECTS = 3
+_PORTS = {"http": 80, "https": 443}
+
+
+def _fault(message: str) -> EventFault:
+    return EventFault(reasons.DEAD_LETTER_REASON_IMAGE, message)
+
+
+def _later(message: str) -> Parked:
+    return Parked(reasons.DEAD_LETTER_REASON_IMAGE, message)
+
+
+def normalised(content: bytes, settings: Settings) -> bytes:
+    """A picture as everything behind the extractor knows it: upright RGB, first frame, bounded side, PNG.
+
+    Raises:
+        EventFault: too large in bytes or pixels, of another format, or broken.
+    """
+    if len(content) > settings.image_max_bytes:
+        raise _fault(f"picture of {len(content)} bytes; at most {settings.image_max_bytes}")
+    try:
+        with warnings.catch_warnings():
+            # Our own limit below is the one that counts.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
+                if opened.width * opened.height > settings.image_max_pixels:
+                    raise _fault(
+                        f"picture of {opened.width}x{opened.height} pixels; at most {settings.image_max_pixels}"
+                    )
+                opened.draft("RGB", (settings.image_side, settings.image_side))
+                picture: Image.Image = ImageOps.exif_transpose(opened)
+        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            layer = picture.convert("RGBA")
+            picture = Image.new("RGB", layer.size, (255, 255, 255))
+            picture.paste(layer, mask=layer.getchannel("A"))
+        picture = picture.convert("RGB")
+        picture.thumbnail((settings.image_side, settings.image_side), Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        picture.save(out, "PNG")
+        return out.getvalue()
+    except UnidentifiedImageError:
+        raise _fault(f"not a picture in {', '.join(_FORMATS)}") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _fault(f"broken picture: {' '.join(str(error).split())[:150]}") from None
+
+
+def allowed_host(host: str, settings: Settings) -> bool:
+    """Whether the allowlist names a host."""
+    names = [name.strip().lower() for name in settings.image_allowed_hosts.split(",") if name.strip()]
+    host = host.lower().rstrip(".")
+    return any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in names)
+
+
+def allowed_address(address: str, settings: Settings) -> bool:
+    """Whether an IP address is a public one (IPv4 inside IPv6 is looked at as IPv4)."""
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        ip = inner or ip
+    return settings.image_allow_private or (ip.is_global and not ip.is_multicast)
+
+
+async def fetch(url: str, settings: Settings) -> bytes:
+    """The file behind a URL; every hop is checked, its address resolved once and kept to.
+
+    Raises:
+        EventFault: the URL is not allowed, or what it names is no picture of allowed size.
+        Parked: it may answer later.
+    """
+    try:
+        async with asyncio.timeout(settings.image_timeout_seconds):
+            for _ in range(_REDIRECTS + 1):
+                content, url = await _hop(url, settings)
+                if content is not None:
+                    return content
+    except (TimeoutError, httpx.TransportError) as error:
+        raise _later(f"picture does not answer: {url[:200]} ({type(error).__name__})") from None
+    raise _fault(f"more than {_REDIRECTS} redirects")
+
+
+async def _hop(url: str, settings: Settings) -> tuple[bytes | None, str]:
+    """One request: the content, or where to go next."""
+    host, pinned = await _pinned(url, settings)
+    transport = httpx.AsyncHTTPTransport(retries=0)
+    async with httpx.AsyncClient(transport=transport, timeout=settings.image_timeout_seconds) as client:
+        extensions = {"sni_hostname": host}
+        async with client.stream(
+            "GET", pinned, headers={"Host": urlsplit(url).netloc}, extensions=extensions
+        ) as answer:
+            if answer.is_redirect:
+                return None, urljoin(url, answer.headers.get("location", ""))
+            if answer.status_code >= 500 or answer.status_code in (408, 429):
+                raise _later(f"picture answers {answer.status_code}: {url[:200]}")
+            if answer.status_code != 200:
+                raise _fault(f"picture answers {answer.status_code}: {url[:200]}")
+            content = bytearray()
+            async for part in answer.aiter_bytes():
+                content += part
+                if len(content) > settings.image_max_bytes:
+                    raise _fault(f"picture of more than {settings.image_max_bytes} bytes: {url[:200]}")
+            return bytes(content), url
+
+
+async def _pinned(url: str, settings: Settings) -> tuple[str, str]:
+    """The URL's host, and the URL with that host's checked address in its place."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise _fault(f"not a URL: {url[:200]!r}") from None
+    host = parts.hostname or ""
+    if parts.scheme not in _PORTS or parts.username or parts.password:
+        raise _fault(f"only http and https without credentials: {url[:200]!r}")
+    if not allowed_host(host, settings):
+        raise _fault(f"host {host[:100]!r} is not in MINDSTREAM_IMAGE_ALLOWED_HOSTS")
+    port = port or _PORTS[parts.scheme]
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise _later(f"host {host[:100]!r} has no address") from None
+    addresses = [str(info[4][0]) for info in found]
+    if not all(allowed_address(address, settings) for address in addresses):
+        raise _fault(f"host {host[:100]!r} is on a private network")
+    address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
+    return host, parts._replace(netloc=f"{address}:{port}").geturl()

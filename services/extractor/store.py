@@ -1,0 +1,130 @@
+"""The extractor's tables in PostgreSQL. Every write may be done again with the same outcome."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindstream.events.v1.features_pb2 import ProductFeatures
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from services.common.errors import WorldFault
+from services.common.postgres import world_faults
+
+SCHEMA = "extractor"
+MIGRATIONS = Path(__file__).parent / "migrations"
+_CONNECTIONS = 4
+
+
+@dataclass(frozen=True)
+class StoredProduct:
+    """A product as the catalogue has it now."""
+
+    product_id: str
+    title: str
+    image_digest: str
+
+
+class Store:
+    """Products, features and admitted pairs. All methods raise WorldFault when the database is away."""
+
+    def __init__(self, dsn: str) -> None:
+        self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+            dsn, min_size=1, max_size=_CONNECTIONS, open=False, timeout=5, check=AsyncConnectionPool.check_connection
+        )
+
+    async def open(self) -> None:
+        """Connect in the background."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+        try:
+            with world_faults():
+                async with self._pool.connection() as connection:
+                    yield connection
+        except PoolTimeout as error:
+            raise WorldFault("database", f"PostgreSQL: {error}") from None
+
+    async def upsert_product(self, product: StoredProduct, partition: int, offset: int) -> None:
+        """Keep a product, unless a later record of it was kept before."""
+        async with self._connection() as connection:
+            await connection.execute(
+                """
+                INSERT INTO extractor.products (product_id, title, image_digest, partition, "offset")
+                VALUES (%s, %s, %s, %s, %s)
+                ON CONFLICT (product_id) DO UPDATE
+                SET title = excluded.title, image_digest = excluded.image_digest,
+                    partition = excluded.partition, "offset" = excluded."offset", updated_at = now()
+                WHERE products.partition <> excluded.partition OR products."offset" < excluded."offset"
+                """,
+                (product.product_id, product.title, product.image_digest, partition, offset),
+            )
+
+    async def products(self, *product_ids: str) -> dict[str, StoredProduct]:
+        """Those of the products that are known."""
+        async with self._connection() as connection:
+            rows = await connection.execute(
+                "SELECT product_id, title, image_digest FROM extractor.products WHERE product_id = ANY(%s)",
+                (list(product_ids),),
+            )
+            return {row[0]: StoredProduct(*row) async for row in rows}
+
+    async def admit(self, pair_id: str, pipeline_version: str, origin: str) -> bool:
+        """Whether the event at `origin` has the pair: it is the first, or the same again."""
+        async with self._connection() as connection:
+            await connection.execute(
+                "INSERT INTO extractor.admitted (pair_id, pipeline_version, origin) VALUES (%s, %s, %s) "
+                "ON CONFLICT DO NOTHING",
+                (pair_id, pipeline_version, origin),
+            )
+            row = await connection.execute(
+                "SELECT origin FROM extractor.admitted WHERE pair_id = %s AND pipeline_version = %s",
+                (pair_id, pipeline_version),
+            )
+            held = await row.fetchone()
+            return held is not None and held[0] == origin
+
+    async def release(self, pair_id: str, pipeline_version: str, origin: str) -> None:
+        """Give an admission back: the event is a dead letter, a replay of it must pass."""
+        async with self._connection() as connection:
+            await connection.execute(
+                "DELETE FROM extractor.admitted WHERE pair_id = %s AND pipeline_version = %s AND origin = %s",
+                (pair_id, pipeline_version, origin),
+            )
+
+    async def features(
+        self, product_id: str, content_digest: str, pipeline_version: str
+    ) -> tuple[ProductFeatures, str] | None:
+        """Features and the event that made them; None when there are none yet."""
+        async with self._connection() as connection:
+            rows = await connection.execute(
+                "SELECT features, origin FROM extractor.features "
+                "WHERE product_id = %s AND content_digest = %s AND pipeline_version = %s",
+                (product_id, content_digest, pipeline_version),
+            )
+            row = await rows.fetchone()
+            return (ProductFeatures.FromString(bytes(row[0])), row[1]) if row else None
+
+    async def keep_features(self, features: ProductFeatures, pipeline_version: str, origin: str) -> None:
+        """Keep features; the first ones stay when another worker was quicker."""
+        async with self._connection() as connection:
+            await connection.execute(
+                "INSERT INTO extractor.features (product_id, content_digest, pipeline_version, features, origin) "
+                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                (
+                    features.product_id,
+                    features.content_digest,
+                    pipeline_version,
+                    features.SerializeToString(deterministic=True),
+                    origin,
+                ),
+            )
