@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from mindstream.events.v1 import dead_letter_pb2 as reasons
 from mindstream.events.v1.cobuy_pb2 import CoBuy
 from mindstream.events.v1.features_pb2 import FeaturedCoBuy, ProductFeatures
 from mindstream.events.v1.product_pb2 import Image, Product
-from mindstream.inference.v1.common_pb2 import ImageRef, ProductView
+from mindstream.inference.v1.common_pb2 import ProductView
 from mindstream.inference.v1.feature_extractor_pb2 import ExtractRequest, ExtractResponse
 from mindstream.inference.v1.feature_extractor_pb2_grpc import FeatureExtractorStub
 
@@ -26,6 +25,7 @@ from services.common.records import Output, Record, check_id, decode, has_contro
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
+from services.common.views import image_ref, model_call, now
 from services.extractor import images
 from services.extractor.store import MIGRATIONS, SCHEMA, Store, StoredProduct
 
@@ -112,7 +112,7 @@ class Extractor:
             product_b=made[1][0],
             source=record.source,
             pipeline_version=version,
-            featured_at=_now(),
+            featured_at=now(),
         )
         outputs = [self._published(features, record) for features, first in made if first == origin]
         name = topics.FEATURED.name(self._settings)
@@ -164,24 +164,5 @@ class Extractor:
             features=answer.products[0].features,
             uses=answer.products[0].uses,
         )
-        features.extracted_by.model_version = answer.call.model_version
-        features.extracted_by.prompt_version = answer.call.prompt_version
-        features.extracted_by.at.CopyFrom(_now())
-        features.extracted_by.took.CopyFrom(answer.call.computed)
+        features.extracted_by.CopyFrom(model_call(answer.call))
         return features
-
-
-async def image_ref(digest: str, media: MediaStore, settings: Settings) -> ImageRef:
-    """A picture for a model call: its digest, and its bytes where the server does not reach the media store."""
-    if not settings.send_image_bytes:
-        return ImageRef(digest=digest)
-    try:
-        return ImageRef(digest=digest, content=await asyncio.to_thread(media.get, digest))
-    except KeyError:
-        raise EventFault(reasons.DEAD_LETTER_REASON_IMAGE, f"no picture {digest} in the media store") from None
-
-
-def _now() -> Timestamp:
-    now = Timestamp()
-    now.GetCurrentTime()
-    return now

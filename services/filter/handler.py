@@ -1,0 +1,91 @@
+"""Candidates into judged intentions: one call for all that have a text."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from mindstream.events.v1.intention_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_REJECTED,
+    CandidateIntentions,
+    JudgedIntention,
+    JudgedIntentions,
+)
+from mindstream.inference.v1.intention_filter_pb2 import (
+    IntentionToJudge,
+    JudgeRequest,
+    JudgeResponse,
+    PairToJudge,
+)
+from mindstream.inference.v1.intention_filter_pb2_grpc import IntentionFilterStub
+
+from services.common import metrics, topics
+from services.common.media import MediaStore
+from services.common.modelcalls import call, open_channel
+from services.common.records import Record, decode, output
+from services.common.runtime.isolation import ISOLATE
+from services.common.runtime.stage import Result, Route, Stage
+from services.common.settings import Settings
+from services.common.views import model_call, now, product_pair
+
+NAME = "filter"
+
+
+class Filter:
+    """The stage's handler and its model client."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._media = MediaStore(settings.media_url)
+        self._accepted, self._judged = Counter[str](), Counter[str]()
+
+    def stage(self) -> Stage:
+        """The stage for the runtime."""
+        return Stage(NAME, [Route(topics.CANDIDATES, self.candidates)], start=self._start, stop=self._stop)
+
+    async def _start(self) -> None:
+        self._channel = open_channel(self._settings.filter_target, self._settings)
+        self._stub = IntentionFilterStub(self._channel)
+
+    async def _stop(self) -> None:
+        await self._channel.close()
+
+    async def candidates(self, record: Record) -> Result:
+        """Judge one co-buy's candidates; one without text is rejected without asking."""
+        made = decode(record, CandidateIntentions, json_allowed=False)
+        asked = [candidate for candidate in made.candidates if candidate.text]
+        judged = JudgedIntentions(
+            featured=made.featured, generated_by=made.generated_by, threshold=self._settings.filter_threshold
+        )
+        scores: dict[str, float] = {}
+        if asked:
+            pair = PairToJudge(
+                pair=await product_pair(made.featured, self._media, self._settings),
+                intentions=[IntentionToJudge(relation=c.relation, text=c.text) for c in asked],
+            )
+            request = JudgeRequest(idempotency_key=record.idempotency_key, pairs=[pair], isolate=ISOLATE.get())
+            answer = await call(NAME, self._stub.Judge, request, JudgeResponse, self._settings.call_timeout_seconds)
+            scores = {c.intention_id: s for c, s in zip(asked, answer.pairs[0].scores, strict=True)}
+            judged.judged_by.CopyFrom(model_call(answer.call))
+        for candidate in made.candidates:
+            score = scores.get(candidate.intention_id, 0.0)
+            accepted = bool(candidate.text) and score >= judged.threshold
+            verdict = VERDICT_ACCEPTED if accepted else VERDICT_REJECTED
+            judged.judged.append(JudgedIntention(intention=candidate, score=score, verdict=verdict))
+        judged.judged_at.CopyFrom(now())
+        self._count(judged)
+        pair_id, name = made.featured.cobuy.pair_id, topics.JUDGED.name(self._settings)
+        return Result([output(topics.JUDGED, name, pair_id, judged, stage=NAME, cause=record)])
+
+    def _count(self, judged: JudgedIntentions) -> None:
+        texts = Counter(one.intention.text for one in judged.judged if one.intention.text)
+        for one in judged.judged:
+            relation, accepted = one.intention.relation, one.verdict == VERDICT_ACCEPTED
+            metrics.INTENTIONS_JUDGED.labels(relation, "accepted" if accepted else "rejected").inc()
+            if not one.intention.text:
+                metrics.INTENTIONS_EMPTY.labels(relation).inc()
+            elif texts[one.intention.text] > 1:
+                metrics.INTENTIONS_REPEATED.labels(relation).inc()
+            self._judged[relation] += 1
+            self._accepted[relation] += accepted
+            metrics.PRESERVE_RATE.labels(relation).set(self._accepted[relation] / self._judged[relation])
