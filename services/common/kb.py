@@ -1,0 +1,91 @@
+"""Reading the knowledge base: what the command line and the explorer ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from services.common.postgres import world_faults
+from services.common.relations import sentence
+
+SCHEMA = "kb"
+
+_SELECT = """
+    SELECT i.intention_id, i.pair_id, p.product_a, p.product_b, a.title AS title_a, b.title AS title_b,
+           a.image_digest AS image_a, b.image_digest AS image_b,
+           i.relation, i.text, i.sample, i.score, i.accepted, i.threshold, p.support,
+           i.extractor_model, i.extractor_prompt, i.generator_model, i.generator_prompt,
+           i.filter_model, i.filter_prompt, i.pipeline_version,
+           i.source_topic, i.source_partition, i.source_offset, i.source_event_id,
+           i.generated_at, i.judged_at, i.written_at
+    FROM kb.intentions i
+    JOIN kb.pairs p USING (pair_id)
+    JOIN kb.products a ON a.product_id = p.product_a AND a.content_digest = i.content_digest_a
+         AND a.model_version = i.extractor_model AND a.prompt_version = i.extractor_prompt
+    JOIN kb.products b ON b.product_id = p.product_b AND b.content_digest = i.content_digest_b
+         AND b.model_version = i.extractor_model AND b.prompt_version = i.extractor_prompt
+"""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which intentions; empty fields do not narrow."""
+
+    product: str = ""
+    pair: str = ""
+    relation: str = ""
+    min_score: float = 0.0
+    accepted_only: bool = False
+    limit: int | None = None
+
+    def where(self) -> tuple[str, dict[str, Any]]:
+        """SQL conditions and their parameters."""
+        conditions, named = ["i.score >= %(min_score)s"], {"min_score": self.min_score}
+        values: dict[str, Any] = {**named}
+        if self.product:
+            conditions.append("%(product)s IN (p.product_a, p.product_b)")
+            values["product"] = self.product
+        if self.pair:
+            conditions.append("i.pair_id = %(pair)s")
+            values["pair"] = self.pair
+        if self.relation:
+            conditions.append("i.relation = %(relation)s")
+            values["relation"] = self.relation
+        if self.accepted_only:
+            conditions.append("i.accepted")
+        return " AND ".join(conditions), values
+
+
+def intentions(
+    connection: psycopg.Connection[Any], query: Query, *, by_score: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Intentions with their products' titles and full provenance, streamed; by id unless `by_score`."""
+    where, values = query.where()
+    order = "i.score DESC, i.intention_id" if by_score else "i.pair_id, i.relation, i.sample, i.intention_id"
+    limit = f" LIMIT {int(query.limit)}" if query.limit is not None else ""
+    with world_faults(), connection.cursor("kb_export", row_factory=dict_row) as cursor:
+        cursor.itersize = 2000
+        cursor.execute(f"{_SELECT} WHERE {where} ORDER BY {order}{limit}", values)
+        for row in cursor:
+            row["sentence"] = sentence(row["relation"], row["text"])
+            yield row
+
+
+def stats(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    """Counts, and per relation how many are kept."""
+    with world_faults(), connection.cursor(row_factory=dict_row) as cursor:
+        counts = cursor.execute(
+            "SELECT (SELECT count(*) FROM kb.pairs) AS pairs, "
+            "(SELECT count(DISTINCT product_id) FROM kb.products) AS products, count(*) AS intentions, "
+            "count(*) FILTER (WHERE accepted) AS accepted, count(*) FILTER (WHERE text = '') AS empty, "
+            "max(written_at) AS newest FROM kb.intentions"
+        ).fetchone()
+        relations = cursor.execute(
+            "SELECT relation, count(*) AS intentions, count(*) FILTER (WHERE accepted) AS accepted, "
+            "avg(score) AS mean_score FROM kb.intentions GROUP BY relation ORDER BY relation"
+        ).fetchall()
+    return {**(counts or {}), "relations": relations}

@@ -1,0 +1,160 @@
+"""Rows and offsets in one database transaction: what was read and what is written cannot part."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from services.common import kafka, metrics
+from services.common.errors import WorldFault
+from services.common.kb import SCHEMA
+from services.common.postgres import migrate, world_faults
+from services.common.runtime.stage import Aborted, Fenced, Finished, Partition
+from services.common.settings import Settings
+from services.kb_sink.rows import COLUMNS, Rows
+
+_log = logging.getLogger(__name__)
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class PostgresCommitter:
+    """The sink's committer; see services/common/runtime/stage.py.
+
+    Dead letters go to Kafka before the rows are committed: after a crash between the two one may stand twice, with the
+    same origin in its headers. Kafka's own offsets are committed last and only for lag displays.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer = kafka.plain_producer(settings)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def open(self) -> None:
+        """Migrate the KB; waits for nothing: a database that is away stops the process, to be started again."""
+        try:
+            migrate(self._settings.postgres_dsn, SCHEMA, MIGRATIONS)
+        except WorldFault as fault:
+            raise Fenced(str(fault)) from None
+
+    def positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """The database's offsets are the truth; a partition that is new starts at its beginning."""
+        found = dict.fromkeys(partitions, 0)
+        with world_faults():
+            connection = self._connect()
+            for topic, partition, offset in connection.execute("SELECT topic, partition, next_offset FROM kb.offsets"):
+                if (topic, partition) in found:
+                    found[topic, partition] = offset
+            connection.rollback()
+        return found
+
+    def commit(self, batch: Sequence[Finished], offsets: Mapping[Partition, int], consumer: Consumer) -> None:
+        """One transaction.
+
+        Raises:
+            Aborted: another sink has gone further in one of the partitions; nothing is written.
+            WorldFault: the database is away.
+        """
+        self._send_dead_letters(batch)
+        first = {}
+        for finished in reversed(batch):
+            first[finished.record.topic, finished.record.partition] = finished.record.offset
+        try:
+            with world_faults(), self._connect().transaction():
+                self._advance(first, offsets)
+                self._write([f.result.rows for f in batch if isinstance(f.result.rows, Rows)])
+        except WorldFault:
+            self._disconnect()
+            raise
+        except psycopg.Error:
+            self._disconnect()
+            raise
+        positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        try:
+            consumer.commit(offsets=positions, asynchronous=True)
+        except KafkaException as error:
+            _log.debug("offsets for lag displays: %s", error)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._disconnect()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._settings.postgres_dsn, connect_timeout=5)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _send_dead_letters(self, batch: Sequence[Finished]) -> None:
+        failed: list[str] = []
+        outputs = [output for finished in batch for output in finished.result.outputs]
+        for o in outputs:
+            self._producer.produce(
+                o.topic,
+                o.value,
+                o.key,
+                headers=o.headers,  # type: ignore[arg-type]
+                on_delivery=lambda error, _: failed.append(str(error)) if error else None,
+            )
+        if outputs and (self._producer.flush(30) or failed):
+            raise Aborted(f"dead letters were not taken by Kafka: {failed[:1]}")
+
+    def _advance(self, first: Mapping[Partition, int], offsets: Mapping[Partition, int]) -> None:
+        """Move the offsets, if nobody has moved them past what is written now."""
+        connection = self._connect()
+        for (topic, partition), offset in offsets.items():
+            start = first.get((topic, partition), offset)
+            moved = connection.execute(
+                """
+                INSERT INTO kb.offsets AS o (topic, partition, next_offset) VALUES (%s, %s, %s)
+                ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset
+                WHERE o.next_offset <= %s
+                """,
+                (topic, partition, offset, start),
+            )
+            if not moved.rowcount:
+                raise Aborted(f"another sink is past offset {start} of {topic}/{partition}")
+
+    def _write(self, batch: Sequence[Rows]) -> None:
+        connection = self._connect()
+        for table, columns in COLUMNS.items():
+            given = [row for rows in batch for row in rows.tables[table]]
+            if not given:
+                continue
+            names = ", ".join(columns)
+            staging = f"staging_{table}"
+            connection.execute(
+                f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS AS SELECT {names} FROM kb.{table} LIMIT 0"
+            )
+            with connection.cursor().copy(f"COPY {staging} ({names}) FROM STDIN") as copy:
+                for row in given:
+                    copy.write_row(row)
+            update = _UPSERTS.get(table, "DO NOTHING")
+            distinct = _DISTINCT.get(table, "*")
+            written = connection.execute(
+                f"INSERT INTO kb.{table} AS t ({names}) SELECT {distinct} FROM {staging} ON CONFLICT {update}"
+            ).rowcount
+            metrics.SINK_ROWS.labels(table, "written").inc(written)
+            metrics.SINK_ROWS.labels(table, "known").inc(len(given) - written)
+        now = datetime.now(UTC)
+        for rows in batch:
+            if rows.event_time:
+                metrics.KB_AGE.observe(max(0.0, (now - rows.event_time).total_seconds()))
+
+
+#: A pair is judged again under a new pipeline version: its support may have grown, never shrunk.
+_UPSERTS = {
+    "pairs": "(pair_id) DO UPDATE SET support = excluded.support, first_seen = excluded.first_seen, "
+    "last_seen = excluded.last_seen WHERE t.support < excluded.support"
+}
+#: An upsert may not meet the same row twice in one statement.
+_DISTINCT = {"pairs": "DISTINCT ON (pair_id) *"}

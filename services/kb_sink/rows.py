@@ -1,0 +1,90 @@
+"""Judged intentions as rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mindstream.events.v1.features_pb2 import ProductFeatures
+from mindstream.events.v1.intention_pb2 import VERDICT_ACCEPTED, JudgedIntentions
+
+from services.common.records import Record, decode, invalid
+
+#: Columns in the order of the tuples below; the tables are in migrations/.
+COLUMNS = {
+    "products": (
+        "product_id", "content_digest", "model_version", "prompt_version", "title", "image_digest", "description",
+        "features", "uses", "extracted_at",
+    ),
+    "pairs": ("pair_id", "product_a", "product_b", "support", "first_seen", "last_seen"),
+    "intentions": (
+        "intention_id", "pair_id", "relation", "text", "sample", "tokens", "score", "accepted", "threshold",
+        "source_topic", "source_partition", "source_offset", "source_event_id", "pipeline_version",
+        "content_digest_a", "content_digest_b", "extractor_model", "extractor_prompt", "generator_model",
+        "generator_prompt", "filter_model", "filter_prompt", "generated_at", "judged_at",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one judged co-buy, by table, and its event time."""
+
+    tables: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    event_time: datetime | None = None
+
+
+def rows(record: Record) -> Rows:
+    """The rows of a record of `intentions.judged`.
+
+    Raises:
+        EventFault: not decodable, or without the ids that rows need.
+    """
+    judged = decode(record, JudgedIntentions, json_allowed=False)
+    featured = judged.featured
+    cobuy, source = featured.cobuy, featured.source
+    if not (cobuy.pair_id and featured.product_a.content_digest and featured.product_b.content_digest):
+        raise invalid("pair id or product features are missing")
+    extracted = featured.product_a.extracted_by
+    provenance = (
+        source.topic, source.partition, source.offset, source.event_id, featured.pipeline_version,
+        featured.product_a.content_digest, featured.product_b.content_digest,
+        extracted.model_version, extracted.prompt_version,
+        judged.generated_by.model_version, judged.generated_by.prompt_version,
+        judged.judged_by.model_version, judged.judged_by.prompt_version,
+        _time(judged.generated_by.at), _time(judged.judged_at),
+    )  # fmt: skip
+    intentions: list[tuple[Any, ...]] = []
+    for one in judged.judged:
+        i = one.intention
+        if not i.intention_id:
+            raise invalid(f"an intention of {cobuy.pair_id!r} has no id")
+        verdict = one.verdict == VERDICT_ACCEPTED
+        own = (i.intention_id, cobuy.pair_id, i.relation, i.text, i.sample, i.tokens, one.score, verdict)
+        intentions.append((*own, judged.threshold, *provenance))
+    first, last = (
+        _time(stamp) if cobuy.HasField(name) else None
+        for name, stamp in (("first_seen", cobuy.first_seen), ("last_seen", cobuy.last_seen))
+    )
+    return Rows(
+        {
+            "products": [_product(featured.product_a), _product(featured.product_b)],
+            "pairs": [(cobuy.pair_id, cobuy.product_a, cobuy.product_b, cobuy.support, first, last)],
+            "intentions": intentions,
+        },
+        last or _time(featured.featured_at),
+    )
+
+
+def _product(features: ProductFeatures) -> tuple[Any, ...]:
+    return (
+        features.product_id, features.content_digest, features.extracted_by.model_version,
+        features.extracted_by.prompt_version, features.title, features.image_digest, features.description,
+        list(features.features), list(features.uses), _time(features.extracted_by.at),
+    )  # fmt: skip
+
+
+def _time(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(UTC)
