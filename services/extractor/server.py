@@ -13,7 +13,7 @@ from mindstream.inference.v1.feature_extractor_pb2_grpc import (
     add_FeatureExtractorServicer_to_server,
 )
 
-from services.lvlm.calls import Calls, InvalidRequest
+from services.lvlm.calls import Calls, InvalidRequest, Work
 from services.lvlm.engine import Branch, Completion, Engine, Prefix, Usage
 from services.lvlm.prompts import clean, load
 
@@ -33,30 +33,32 @@ class FeatureExtractor(FeatureExtractorServicer):
         self, request: pb.ExtractRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ExtractResponse:
         """See the contract."""
-        return await self._calls.answer(
-            "extractor", request.idempotency_key, context, lambda engine: self._extract(engine, request)
-        )
+        return await self._calls.answer("extractor", request.idempotency_key, context, lambda: self._prepare(request))
 
-    def _extract(self, engine: Engine, request: pb.ExtractRequest) -> tuple[pb.ExtractResponse, Usage]:
+    def _prepare(self, request: pb.ExtractRequest) -> Work[pb.ExtractResponse]:
         if not request.products:
             raise InvalidRequest("products", "at least one is needed")
-        response = pb.ExtractResponse()
-        response.call.prompt_version = PROMPTS.version
-        read = generated = 0
-        for index, product in enumerate(request.products):
-            if not product.title.strip():
-                raise InvalidRequest(f"products[{index}].title", "is empty")
-            longest = self._calls.settings.features_max_new_tokens
-            answers, usage = engine.complete(
-                self._prefix(product), [Branch(PROMPTS[question]) for question in _QUESTIONS], longest
-            )
-            response.products.append(parsed(answers))
-            read, generated = read + usage.prompt_tokens, generated + usage.generated_tokens
-        return response, Usage(read, generated)
+        prefixes = [self._prefix(product, f"products[{i}]") for i, product in enumerate(request.products)]
+        branches = [Branch(PROMPTS[question]) for question in _QUESTIONS]
 
-    def _prefix(self, product: ProductView) -> Prefix:
+        def work(engine: Engine) -> tuple[pb.ExtractResponse, Usage]:
+            response = pb.ExtractResponse()
+            response.call.prompt_version = PROMPTS.version
+            read = generated = 0
+            for prefix in prefixes:
+                answers, usage = engine.complete(prefix, branches, self._calls.settings.features_max_new_tokens)
+                response.products.append(parsed(answers))
+                read, generated = read + usage.prompt_tokens, generated + usage.generated_tokens
+            return response, Usage(read, generated)
+
+        return work
+
+    def _prefix(self, product: ProductView, place: str) -> Prefix:
+        if not product.title.strip():
+            raise InvalidRequest(f"{place}.title", "is empty")
         if product.HasField("image"):
-            return Prefix(PROMPTS["with_picture"].format(title=product.title), (self._calls.picture(product.image),))
+            picture = self._calls.picture(product.image, f"{place}.image")
+            return Prefix(PROMPTS["with_picture"].format(title=product.title), (picture,))
         return Prefix(PROMPTS["without_picture"].format(title=product.title))
 
 

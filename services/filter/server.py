@@ -12,7 +12,7 @@ from mindstream.inference.v1.intention_filter_pb2_grpc import (
 )
 
 from services.common.relations import BY_NAME, sentence
-from services.lvlm.calls import Calls, InvalidRequest
+from services.lvlm.calls import Calls, InvalidRequest, Work
 from services.lvlm.engine import Branch, Engine, Usage
 from services.lvlm.pairs import pair_prefix
 from services.lvlm.prompts import load
@@ -28,25 +28,30 @@ class IntentionFilter(IntentionFilterServicer):
 
     async def Judge(self, request: pb.JudgeRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.JudgeResponse:
         """See the contract."""
-        return await self._calls.answer(
-            "filter", request.idempotency_key, context, lambda engine: self._judge(engine, request)
-        )
+        return await self._calls.answer("filter", request.idempotency_key, context, lambda: self._prepare(request))
 
-    def _judge(self, engine: Engine, request: pb.JudgeRequest) -> tuple[pb.JudgeResponse, Usage]:
+    def _prepare(self, request: pb.JudgeRequest) -> Work[pb.JudgeResponse]:
         if not request.pairs:
             raise InvalidRequest("pairs", "at least one is needed")
-        response = pb.JudgeResponse()
-        response.call.prompt_version = PROMPTS.version
-        read = 0
+        asked = []
         for index, pair in enumerate(request.pairs):
             place = f"pairs[{index}]"
-            branches = [_branch(asked, f"{place}.intentions[{i}]") for i, asked in enumerate(pair.intentions)]
+            branches = [_branch(intention, f"{place}.intentions[{i}]") for i, intention in enumerate(pair.intentions)]
             if not branches:
                 raise InvalidRequest(f"{place}.intentions", "at least one is needed")
-            scores, usage = engine.score(pair_prefix(self._calls, PROMPTS, pair.pair, f"{place}.pair"), branches)
-            response.pairs.add().scores.extend(scores)
-            read += usage.prompt_tokens
-        return response, Usage(read, 0)
+            asked.append((pair_prefix(self._calls, PROMPTS, pair.pair, f"{place}.pair"), branches))
+
+        def work(engine: Engine) -> tuple[pb.JudgeResponse, Usage]:
+            response = pb.JudgeResponse()
+            response.call.prompt_version = PROMPTS.version
+            read = 0
+            for prefix, branches in asked:
+                scores, usage = engine.score(prefix, branches)
+                response.pairs.add().scores.extend(scores)
+                read += usage.prompt_tokens
+            return response, Usage(read, 0)
+
+        return work
 
 
 def _branch(asked: pb.IntentionToJudge, place: str) -> Branch:

@@ -12,7 +12,7 @@ from mindstream.inference.v1.intention_generator_pb2_grpc import (
 )
 
 from services.common.relations import BY_NAME, RELATIONS
-from services.lvlm.calls import Calls, InvalidRequest
+from services.lvlm.calls import Calls, InvalidRequest, Work
 from services.lvlm.engine import Branch, Engine, Usage
 from services.lvlm.pairs import pair_prefix
 from services.lvlm.prompts import clean, load
@@ -32,11 +32,9 @@ class IntentionGenerator(IntentionGeneratorServicer):
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
         """See the contract."""
-        return await self._calls.answer(
-            "generator", request.idempotency_key, context, lambda engine: self._generate(engine, request)
-        )
+        return await self._calls.answer("generator", request.idempotency_key, context, lambda: self._prepare(request))
 
-    def _generate(self, engine: Engine, request: pb.GenerateRequest) -> tuple[pb.GenerateResponse, Usage]:
+    def _prepare(self, request: pb.GenerateRequest) -> Work[pb.GenerateResponse]:
         if not request.pairs:
             raise InvalidRequest("pairs", "at least one is needed")
         if request.samples > _MOST_SAMPLES:
@@ -47,17 +45,21 @@ class IntentionGenerator(IntentionGeneratorServicer):
                 raise InvalidRequest(f"relations[{index}]", f"no relation {name!r}")
         places = [(name, sample) for name in names for sample in range(max(1, request.samples))]
         branches = [branch(name, sample, request.seed) for name, sample in places]
-        response = pb.GenerateResponse()
-        response.call.prompt_version = PROMPTS.version
-        read = generated = 0
-        for index, pair in enumerate(request.pairs):
-            prefix = pair_prefix(self._calls, PROMPTS, pair, f"pairs[{index}]")
-            answers, usage = engine.complete(prefix, branches, self._calls.settings.max_new_tokens)
-            candidates = response.pairs.add().candidates
-            for (name, sample), answer in zip(places, answers, strict=True):
-                candidates.add(relation=name, sample=sample, text=completed(answer.text), tokens=answer.tokens)
-            read, generated = read + usage.prompt_tokens, generated + usage.generated_tokens
-        return response, Usage(read, generated)
+        prefixes = [pair_prefix(self._calls, PROMPTS, pair, f"pairs[{i}]") for i, pair in enumerate(request.pairs)]
+
+        def work(engine: Engine) -> tuple[pb.GenerateResponse, Usage]:
+            response = pb.GenerateResponse()
+            response.call.prompt_version = PROMPTS.version
+            read = generated = 0
+            for prefix in prefixes:
+                answers, usage = engine.complete(prefix, branches, self._calls.settings.max_new_tokens)
+                candidates = response.pairs.add().candidates
+                for (name, sample), answer in zip(places, answers, strict=True):
+                    candidates.add(relation=name, sample=sample, text=completed(answer.text), tokens=answer.tokens)
+                read, generated = read + usage.prompt_tokens, generated + usage.generated_tokens
+            return response, Usage(read, generated)
+
+        return work
 
 
 def branch(relation: str, sample: int, seed: int) -> Branch:

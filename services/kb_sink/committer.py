@@ -68,10 +68,7 @@ class PostgresCommitter:
             with world_faults(), self._connect().transaction():
                 self._advance(first, offsets)
                 self._write([f.result.rows for f in batch if isinstance(f.result.rows, Rows)])
-        except WorldFault:
-            self._disconnect()
-            raise
-        except psycopg.Error:
+        except (WorldFault, psycopg.Error):
             self._disconnect()
             raise
         positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
@@ -133,7 +130,8 @@ class PostgresCommitter:
             names = ", ".join(columns)
             staging = f"staging_{table}"
             connection.execute(
-                f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS AS SELECT {names} FROM kb.{table} LIMIT 0"
+                f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS "
+                f"AS SELECT {names} FROM kb.{table} LIMIT 0"
             )
             with connection.cursor().copy(f"COPY {staging} ({names}) FROM STDIN") as copy:
                 for row in given:

@@ -62,13 +62,13 @@ def rows(record: Record) -> Rows:
         if not i.intention_id:
             raise invalid(f"an intention of {cobuy.pair_id!r} has no id")
         verdict = one.verdict == VERDICT_ACCEPTED
+        if max(i.sample, i.tokens) >= 2**31:
+            raise invalid(f"intention {i.intention_id}: sample or tokens out of range")
         own = (i.intention_id, cobuy.pair_id, i.relation, i.text, i.sample, i.tokens, one.score, verdict)
         intentions.append((*own, judged.threshold, *provenance))
-    first, last = (
-        _time(stamp) if cobuy.HasField(name) else None
-        for name, stamp in (("first_seen", cobuy.first_seen), ("last_seen", cobuy.last_seen))
-    )
-    return Rows(
+    first = _time(cobuy.first_seen) if cobuy.HasField("first_seen") else None
+    last = _time(cobuy.last_seen) if cobuy.HasField("last_seen") else None
+    made = Rows(
         {
             "products": [_product(featured.product_a), _product(featured.product_b)],
             "pairs": [(cobuy.pair_id, cobuy.product_a, cobuy.product_b, cobuy.support, first, last)],
@@ -76,6 +76,14 @@ def rows(record: Record) -> Rows:
         },
         last or _time(featured.featured_at),
     )
+    values = (value for given in made.tables.values() for row in given for value in row)
+    if any("\0" in text for value in values for text in _texts(value)):
+        raise invalid("a text holds a NUL character, which PostgreSQL does not take")
+    return made
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else value if isinstance(value, list) else []
 
 
 def _product(features: ProductFeatures) -> tuple[Any, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
@@ -23,11 +25,13 @@ from services.common import metrics
 from services.common.errors import WorldFault
 from services.common.media import MediaStore, digest_of
 from services.common.settings import Settings
-from services.lvlm.engine import Engine, Usage
+from services.lvlm.engine import Branch, Completion, Engine, Prefix, PromptTooLong, Usage
 from services.lvlm.pictures import opened
 
 Answer = TypeVar("Answer", bound=Message)
 _DOMAIN = "mindstream"
+#: Longest wait for a caller to be told that its turn has come.
+_ANNOUNCE_SECONDS = 1.0
 
 
 class InvalidRequest(Exception):
@@ -42,19 +46,54 @@ class ImageNotFound(Exception):
     """A digest that the media store of this server does not hold."""
 
 
+#: What a servicer's preparation gives: the work itself, all inputs at hand.
+Work = Callable[[Engine], tuple[Answer, Usage]]
+
+
+class _Dropped(Exception):
+    """Nobody waits for the answer any more."""
+
+
 @dataclass
 class _Computation:
-    """One computation, shared by all calls with its key. `started` is set when the engine begins on it."""
+    """One computation, shared by all calls with its key."""
 
-    task: asyncio.Task[Message]
+    #: Set when its turn has come.
     started: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Set when a caller was told so, or all are gone.
+    announced: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Set when nobody waits any more; read by the engine's thread between batches.
+    dropped: threading.Event = field(default_factory=threading.Event)
     waiting: int = 0
+
+
+class _Watched:
+    """The engine as one computation sees it: counts batches, and stops between two when nobody waits."""
+
+    def __init__(self, engine: Engine, job: str, dropped: threading.Event) -> None:
+        self.model_version = engine.model_version
+        self._engine, self._job, self._dropped = engine, job, dropped
+
+    def complete(
+        self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
+    ) -> tuple[list[Completion], Usage]:
+        self._next(branches)
+        return self._engine.complete(prefix, branches, max_new_tokens)
+
+    def score(self, prefix: Prefix, branches: Sequence[Branch]) -> tuple[list[float], Usage]:
+        self._next(branches)
+        return self._engine.score(prefix, branches)
+
+    def _next(self, branches: Sequence[Branch]) -> None:
+        if self._dropped.is_set():
+            raise _Dropped
+        metrics.SERVER_BATCH.labels(self._job).observe(len(branches))
 
 
 class Calls:
     """The one engine of a server process and the line of calls before it.
 
-    The engine computes one call at a time, so every call runs alone, isolated ones too.
+    The engine computes one call at a time, in the order they came, so every call runs alone, isolated ones too.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,7 +101,8 @@ class Calls:
         self.engine: Engine | None = None
         self._media = MediaStore(settings.media_url)
         self._thread = ThreadPoolExecutor(1, "engine")
-        self._known: OrderedDict[tuple[str, str], _Computation] = OrderedDict()
+        self._turn = asyncio.Lock()
+        self._known: OrderedDict[tuple[str, str], tuple[_Computation, asyncio.Task[Message]]] = OrderedDict()
         self._queued = 0
 
     async def answer(
@@ -70,100 +110,118 @@ class Calls:
         job: str,
         key: str,
         context: grpc.aio.ServicerContext[Any, Any],
-        compute: Callable[[Engine], tuple[Answer, Usage]],
+        prepare: Callable[[], Work[Answer]],
     ) -> Answer:
         """Answer one call: with a computation that is known under `key`, or a new one.
 
-        `compute` runs in the engine's thread; its answer's `call` field is filled in here.
+        `prepare` checks the request and reads its pictures, in any thread, before the call's turn; what it returns
+        runs in the engine's thread, and its answer's `call` field is completed here.
         """
-        try:
-            computation = self._join(job, key, compute)
-        except _QueueFull:
+        if self.engine is None:
+            await self._abort(job, context, _status(code_pb2.UNAVAILABLE, "the model is not loaded yet"))
+        joined = self._join(job, key, prepare)
+        if joined is None:
             await self._abort(job, context, _queue_full(self._queued))
+        computation, task = joined
         computation.waiting += 1
         try:
-            started = asyncio.ensure_future(computation.started.wait())
-            await asyncio.wait({started, computation.task}, return_when=asyncio.FIRST_COMPLETED)
-            started.cancel()
-            if computation.started.is_set():
-                # Tells the caller that its call was running, should this process die now.
-                await context.send_initial_metadata((("mindstream-began", "1"),))
-            answer: Any = await asyncio.shield(computation.task)
+            await self._announce(computation, task, context)
+            answer: Any = await asyncio.shield(task)
         except InvalidRequest as error:
             await self._abort(job, context, _invalid(error))
+        except PromptTooLong as error:
+            await self._abort(job, context, _status(code_pb2.INVALID_ARGUMENT, str(error)))
         except ImageNotFound as error:
             await self._abort(job, context, _image_not_found(str(error)))
         except WorldFault as error:
             await self._abort(job, context, _status(code_pb2.UNAVAILABLE, str(error)))
         finally:
             computation.waiting -= 1
-            if not computation.waiting and not computation.started.is_set():
-                # Nobody waits any more (deadline, cancelled): do not begin.
-                computation.task.cancel()
+            if not computation.waiting:
+                # Nobody waits any more (answered, deadline, cancelled): do not begin, or stop at the next batch.
+                computation.announced.set()
+                computation.dropped.set()
+                if not computation.started.is_set():
+                    task.cancel()
         metrics.SERVER_CALLS.labels(job, "OK").inc()
         return answer  # type: ignore[no-any-return]
 
-    def picture(self, image: ImageRef) -> Image:
-        """A picture of a request.
+    def picture(self, image: ImageRef, place: str) -> Image:
+        """A picture of a request; `place` is its path in the request.
 
         Raises:
             ImageNotFound, InvalidRequest: not in the store; not what its digest says, or not a picture.
+            WorldFault: the store is away.
         """
         content = image.content
         if content and digest_of(content) != image.digest:
-            raise InvalidRequest("image.content", f"does not hash to {image.digest}")
+            raise InvalidRequest(f"{place}.content", f"does not hash to {image.digest!r}")
         try:
-            return opened(content or self._media.get(image.digest))
+            return opened(content or self._media.get(image.digest), self.settings.image_max_pixels)
         except KeyError:
             raise ImageNotFound(image.digest) from None
         except OSError as error:
-            raise InvalidRequest("image", f"{image.digest} is not a picture: {error}") from None
+            raise InvalidRequest(place, f"{image.digest} is not a usable picture: {error}") from None
 
-    def _join(self, job: str, key: str, compute: Callable[[Engine], tuple[Answer, Usage]]) -> _Computation:
-        known = self._known.get((job, key)) if key else None
-        if known is not None and not known.task.cancelled():
+    async def _announce(
+        self, computation: _Computation, task: asyncio.Task[Message], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """Wait for the turn and tell the caller, who can then see that its call was running if this process dies."""
+        started = asyncio.ensure_future(computation.started.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {started, task}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            started.cancel()
+        if computation.started.is_set():
+            await context.send_initial_metadata((("mindstream-began", "1"),))
+            computation.announced.set()
+
+    def _join(
+        self, job: str, key: str, prepare: Callable[[], Work[Answer]]
+    ) -> tuple[_Computation, asyncio.Task[Message]] | None:
+        """The computation of a key, known or new; None where the queue is full."""
+        place = (job, key)
+        known = self._known.get(place) if key else None
+        if known is not None and not (known[0].dropped.is_set() and not known[1].done()):
             metrics.SERVER_ANSWERS_REUSED.labels(job).inc()
             return known
         if self._queued >= self.settings.server_queue:
-            raise _QueueFull
-        started = asyncio.Event()
-        task: asyncio.Task[Message] = asyncio.create_task(self._compute(job, compute, started))
-        computation = _Computation(task, started)
-        if key:
-            self._known[job, key] = computation
-            task.add_done_callback(lambda done: self._settle((job, key), done))
-        return computation
-
-    def _settle(self, place: tuple[str, str], task: asyncio.Task[Message]) -> None:
-        """Keep good answers, the newest ones; forget what failed."""
-        if task.cancelled() or task.exception() is not None:
-            self._known.pop(place, None)
-        while len(self._known) > self.settings.server_answers:
-            oldest = next(iter(self._known))
-            if not self._known[oldest].task.done():
-                break
-            del self._known[oldest]
-
-    async def _compute(
-        self, job: str, compute: Callable[[Engine], tuple[Answer, Usage]], started: asyncio.Event
-    ) -> Message:
-        loop, accepted = asyncio.get_running_loop(), time.monotonic()
+            return None
         self._queued += 1
         metrics.SERVER_QUEUE.labels(job).inc()
+        computation = _Computation()
+        task: asyncio.Task[Message] = asyncio.create_task(self._compute(job, prepare, computation))
+        task.add_done_callback(lambda done: self._settle(job, key, done))
+        if key:
+            self._known[place] = (computation, task)
+        return computation, task
 
-        def run() -> tuple[Answer, Usage, float]:
-            loop.call_soon_threadsafe(started.set)
+    def _settle(self, job: str, key: str, task: asyncio.Task[Message]) -> None:
+        """Keep good answers, the newest ones; forget what failed."""
+        self._queued -= 1
+        metrics.SERVER_QUEUE.labels(job).dec()
+        failed = task.cancelled() or task.exception() is not None
+        known = self._known.get((job, key))
+        if failed and known is not None and known[1] is task:
+            del self._known[job, key]
+        done = [place for place, (_, task) in self._known.items() if task.done()]
+        for place in done[: max(0, len(done) - self.settings.server_answers)]:
+            del self._known[place]
+
+    async def _compute(self, job: str, prepare: Callable[[], Work[Answer]], computation: _Computation) -> Message:
+        accepted = time.monotonic()
+        work = await asyncio.to_thread(prepare)
+        async with self._turn:
+            engine = self.engine
+            assert engine is not None
+            computation.started.set()
+            # The caller must know before the engine begins: what kills the process now was this very call.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(computation.announced.wait(), _ANNOUNCE_SECONDS)
             began = time.monotonic()
-            if self.engine is None:
-                raise WorldFault("model", "the model is not loaded yet")
-            answer, usage = compute(self.engine)
-            return answer, usage, began
-
-        try:
-            answer, usage, began = await loop.run_in_executor(self._thread, run)
-        finally:
-            self._queued -= 1
-            metrics.SERVER_QUEUE.labels(job).dec()
+            watched = _Watched(engine, job, computation.dropped)
+            answer, usage = await asyncio.get_running_loop().run_in_executor(self._thread, work, watched)
         self._report(job, answer, usage, began - accepted, time.monotonic() - began)
         return answer
 
@@ -186,10 +244,6 @@ class Calls:
         rich = rpc_status.to_status(status)
         context.set_trailing_metadata(rich.trailing_metadata)
         await context.abort(rich.code, rich.details)
-
-
-class _QueueFull(Exception):
-    pass
 
 
 def _duration(seconds: float) -> Duration:

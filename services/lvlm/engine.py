@@ -47,6 +47,10 @@ class Usage:
     generated_tokens: int
 
 
+class PromptTooLong(Exception):
+    """A prompt and its answer do not fit the model's context."""
+
+
 class Engine(Protocol):
     """A loaded model. Not thread-safe: one call at a time."""
 
@@ -55,7 +59,15 @@ class Engine(Protocol):
     def complete(
         self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
     ) -> tuple[list[Completion], Usage]:
-        """One completion per branch; the same input gives the same output whatever was asked before."""
+        """One completion per branch; the same input gives the same output whatever was asked before.
+
+        Raises:
+            PromptTooLong: prefix, longest branch and answer do not fit.
+        """
 
     def score(self, prefix: Prefix, branches: Sequence[Branch]) -> tuple[list[float], Usage]:
-        """P(yes) normalised over {yes, no} as the next token, one per branch."""
+        """P(yes) normalised over {yes, no} as the next token, one per branch.
+
+        Raises:
+            PromptTooLong: prefix and longest branch do not fit.
+        """

@@ -21,7 +21,11 @@ def pair_prefix(calls: Calls, prompts: PromptFile, pair: ProductPair, place: str
         if not product.title.strip():
             raise InvalidRequest(f"{place}.{name}.title", "is empty")
     products = (pair.product_a, pair.product_b)
-    pictures = [calls.picture(product.image) for product in products if product.HasField("image")]
+    pictures = [
+        calls.picture(product.image, f"{place}.{name}.image")
+        for name, product in zip(("product_a", "product_b"), products, strict=True)
+        if product.HasField("image")
+    ]
     # One picture alone would not say whose it is: pictures are shown when both have one.
     images = (stacked(pictures),) if len(pictures) == len(products) else ()
     opening = prompts["with_pictures" if images else "without_pictures"]

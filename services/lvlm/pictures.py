@@ -11,13 +11,20 @@ from PIL import Image
 _BAR = 0.03
 
 
-def opened(content: bytes) -> Image.Image:
+def opened(content: bytes, most_pixels: int) -> Image.Image:
     """A normalised picture of the media store.
 
     Raises:
-        OSError: not a picture.
+        OSError: not a picture, a broken one, or one of more pixels.
     """
-    return Image.open(io.BytesIO(content)).convert("RGB")
+    try:
+        picture = Image.open(io.BytesIO(content))
+        if picture.width * picture.height > most_pixels:
+            raise OSError(f"{picture.width}x{picture.height} is more than {most_pixels} pixels")
+        return picture.convert("RGB")
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # What Pillow says of some broken files.
+        raise OSError(str(error)) from None
 
 
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:

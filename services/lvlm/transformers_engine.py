@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from services.common.settings import Settings
-from services.lvlm.engine import Branch, Completion, Prefix, Usage
+from services.lvlm.engine import Branch, Completion, Prefix, PromptTooLong, Usage
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class TransformersEngine:
             self._processor: Any = processors.from_pretrained(folder)
             models: Any = AutoModelForImageTextToText
             self._model: Any = models.from_pretrained(folder, dtype=getattr(torch, dtype))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:
+            # A checkpoint can be broken in any way, and each library says it with an error of its own.
             line = " ".join(str(error).split())[:200]
             raise CheckpointError(f"cannot load the checkpoint {settings.model}: {line}") from None
         if not getattr(self._processor, "chat_template", None):
@@ -64,6 +66,9 @@ class TransformersEngine:
         self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._context: int = self._model.config.get_text_config().max_position_embeddings
+        special = sorted({*self._tokenizer.all_special_tokens, self._processor.image_token}, key=len, reverse=True)
+        self._special = re.compile("|".join(re.escape(token) for token in special))
         self._yes, self._no = self._first_tokens(_YES), self._first_tokens(_NO)
         self.model_version = f"{Path(settings.model).name}@sha256:{_digest(folder)[:12]}"
         _log.info("loaded %s on %s in %s", self.model_version, device, dtype)
@@ -79,7 +84,7 @@ class TransformersEngine:
         for group in [greedy, *([i] for i, branch in enumerate(branches) if branch.seed is not None)]:
             if not group:
                 continue
-            inputs = self._inputs(prefix, [branches[i] for i in group])
+            inputs = self._inputs(prefix, [branches[i] for i in group], max_new_tokens)
             seed = branches[group[0]].seed
             if seed is not None:
                 self._torch.manual_seed(seed)
@@ -98,7 +103,7 @@ class TransformersEngine:
 
     def score(self, prefix: Prefix, branches: Sequence[Branch]) -> tuple[list[float], Usage]:
         """See Engine."""
-        inputs = self._inputs(prefix, branches)
+        inputs = self._inputs(prefix, branches, 0)
         with self._torch.inference_mode():
             logits = self._model(**inputs, logits_to_keep=1).logits[:, -1].float()
         yes = logits[:, self._yes].logsumexp(-1)
@@ -109,17 +114,24 @@ class TransformersEngine:
     def render(self, prefix: Prefix, branch: Branch) -> str:
         """The whole prompt of a branch in the checkpoint's chat format."""
         content: list[dict[str, str]] = [{"type": "image"} for _ in prefix.images]
-        content.append({"type": "text", "text": prefix.text + branch.question})
+        content.append({"type": "text", "text": self._plain(prefix.text + branch.question)})
         rendered: str = self._processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
         )
         return f"{rendered.rstrip()} {branch.answer}".rstrip()
 
-    def _inputs(self, prefix: Prefix, branches: Sequence[Branch]) -> Any:
+    def _plain(self, text: str) -> str:
+        """Text without the model's special tokens: a title with `<image>` in it is only a title."""
+        return self._special.sub(" ", text)
+
+    def _inputs(self, prefix: Prefix, branches: Sequence[Branch], room: int) -> Any:
         texts = [self.render(prefix, branch) for branch in branches]
         images = [list(prefix.images) for _ in branches] if prefix.images else None
         inputs = self._processor(images=images, text=texts, padding=True, return_tensors="pt")
         inputs.pop("token_type_ids", None)
+        length = inputs["input_ids"].shape[1] + room
+        if length > self._context:
+            raise PromptTooLong(f"{length} tokens do not fit the model's context of {self._context}")
         return inputs.to(self._model.device, dtype=self._model.dtype)
 
     def _until_end(self, tokens: list[int]) -> list[int]:

@@ -65,7 +65,11 @@ class Worker:
 
     def run(self) -> int:
         """Work until stopped; the exit code."""
-        self._dispatcher.start()
+        try:
+            self._dispatcher.start()
+        except WorldFault as fault:
+            _log.error("cannot start: %s: %s", fault.kind, fault)
+            return EXIT_FENCED
         consumer = kafka.reader(
             self._settings, topics.group_id(self._settings, self._stage.name), **{"enable.partition.eof": True}
         )
@@ -82,6 +86,10 @@ class Worker:
         except Fenced as fenced:
             _log.error("stopping: %s", fenced)
             return EXIT_FENCED
+        except WorldFault as fault:
+            # Before the first record, or while partitions come: nothing is in flight, so start anew.
+            _log.error("stopping: %s: %s", fault.kind, fault)
+            return EXIT_FENCED
         finally:
             self.health.assigned = False
             self._close(consumer)
@@ -91,6 +99,8 @@ class Worker:
             consumer.close()
         except Fenced as fenced:
             _log.error("while leaving the group: %s", fenced)
+        except WorldFault as fault:
+            _log.error("while leaving the group: %s", fault)
         self._committer.close()
         self._dispatcher.stop()
 

@@ -1,0 +1,223 @@
+"""The whole installation on one machine: Kafka, PostgreSQL and every service, each a process, under one supervisor.
+
+All state is in one data folder; starting again with the same folder goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from deploy.local.cache import cache_dir
+from deploy.local.errors import PlatformError
+from deploy.local.kafka import Kafka
+from deploy.local.postgres import Postgres
+from deploy.local.process import Child, free_port, listens
+from deploy.local.services import SERVICES, Service
+
+STATE_FILE = "platform.json"
+#: What the start needs, bytes: the sum of the processes with the small model, and room for Kafka's first segments.
+_MEMORY, _DISK = 2_000_000_000, 1_000_000_000
+_RESTART_SECONDS = (0.2, 10.0)
+_START_SECONDS = 180.0
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PlatformOptions:
+    """What a person may choose; ports of 0 are free ones."""
+
+    data_dir: Path
+    model: str = ""
+    kafka_port: int = 0
+    postgres_port: int = 0
+    model_port: int = 0
+    #: More `MINDSTREAM_*` settings for every service.
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+class Platform:
+    """Start, watch, stop. All calls from the main thread, whose end is the children's end."""
+
+    def __init__(self, options: PlatformOptions, progress: Progress = lambda line: None) -> None:
+        self._options = options
+        self._progress = progress
+        self._folder = options.data_dir.absolute()
+        self._children: dict[str, Child] = {}
+        self._ports: dict[str, int] = {}
+        self._restart_at: dict[str, float] = {}
+        self._lock: IO[str] | None = None
+        self.env: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start everything and wait until all is ready.
+
+        Raises:
+            PlatformError: what is in the way, in one line.
+        """
+        self._own_folder()
+        _check_room(self._folder)
+        model = self._options.model or str(self._small_checkpoint())
+        self._progress("Kafka: preparing")
+        kafka = Kafka(self._folder / "kafka", self._log("kafka"), self._options.kafka_port)
+        postgres = Postgres(self._folder / "postgres", self._log("postgres"), self._options.postgres_port)
+        self._children.update(kafka=kafka.child, postgres=postgres.child)
+        kafka.start()
+        postgres.start()
+        model_port = free_port(self._options.model_port)
+        self.env = {
+            "MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "MINDSTREAM_POSTGRES_DSN": postgres.dsn(),
+            "MINDSTREAM_MEDIA_URL": f"file://{self._folder}/media",
+            "MINDSTREAM_DATASETS_URL": f"file://{self._folder}/datasets",
+            "MINDSTREAM_STATE_DIR": str(self._folder / "state"),
+            "MINDSTREAM_MODEL": model,
+            "MINDSTREAM_SERVER_BIND": f"127.0.0.1:{model_port}",
+            **{f"MINDSTREAM_{job}_TARGET": f"127.0.0.1:{model_port}" for job in ("EXTRACTOR", "GENERATOR", "FILTER")},
+            "MINDSTREAM_HTTP_HOST": "127.0.0.1",
+            "MINDSTREAM_SLOT": "0",
+            # One machine, one person watching: look again soon, give up after minutes.
+            "MINDSTREAM_PARK_SECONDS": "2",
+            "MINDSTREAM_PARK_GRACE_SECONDS": "120",
+            "MINDSTREAM_RELEASE_INTERVAL_SECONDS": "60",
+            **self._options.settings,
+        }
+        self._start_services([s for s in SERVICES if not s.after_topics])
+        self._await("Kafka", kafka.child, kafka.ready)
+        self._await("PostgreSQL", postgres.child, postgres.ready)
+        postgres.create_database()
+        self._create_topics()
+        self._start_services([s for s in SERVICES if s.after_topics])
+        for service in SERVICES:
+            if service.probed:
+                self._await(service.name, self._children[service.name], lambda s=service: self.probe(s.name, "ready"))  # type: ignore[misc]
+        self._write_state("ready")
+        self._progress("ready")
+
+    def probe(self, name: str, kind: str) -> bool:
+        """Whether a service's health endpoint says yes."""
+        if name not in self._ports or not listens(self._ports[name]):
+            return False
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[name]}/health/{kind}", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def tick(self) -> None:
+        """Start again what has ended; call it about twice a second."""
+        now = time.monotonic()
+        for name, child in self._children.items():
+            if child.running:
+                continue
+            if name not in self._restart_at:
+                delay = min(_RESTART_SECONDS[1], _RESTART_SECONDS[0] * 2 ** min(child.starts, 10))
+                self._restart_at[name] = now + delay
+                self._progress(f"{name} ended, starts again in {delay:.1f} s: {child.last_line()[:200]}")
+            elif now >= self._restart_at[name]:
+                del self._restart_at[name]
+                child.start()
+                self._write_state("ready")
+
+    def stop(self) -> None:
+        """Stop the services, then PostgreSQL and Kafka; give the folder back."""
+        names = [name for name in self._children if name not in ("kafka", "postgres")]
+        for group, seconds in ((names, 30.0), (["postgres", "kafka"], 30.0)):
+            for name in group:
+                if name in self._children:
+                    self._children[name].ask_to_stop()
+            for name in group:
+                if name in self._children:
+                    self._children[name].wait_stopped(seconds)
+        (self._folder / STATE_FILE).unlink(missing_ok=True)
+        if self._lock:
+            self._lock.close()
+
+    def _own_folder(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self._folder / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PlatformError(f"{self._folder} is in use by another `mindstream up`") from None
+        except OSError as error:
+            raise PlatformError(f"cannot use {self._folder}: {error.strerror}") from None
+
+    def _small_checkpoint(self) -> Path:
+        folder = cache_dir() / "untrained-llava"
+        if not (folder / "config.json").exists():
+            self._progress("model: making the small untrained checkpoint (once)")
+            made = subprocess.run(
+                [sys.executable, "-m", "models.small.make", str(folder)], capture_output=True, text=True
+            )
+            if made.returncode:
+                raise PlatformError(f"cannot make the small checkpoint: {made.stderr.strip().splitlines()[-1][:200]}")
+        return folder
+
+    def _create_topics(self) -> None:
+        from services.common import kafka, topics
+        from services.common.settings import Settings
+
+        settings = Settings(kafka_bootstrap_servers=self.env["MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS"])
+        kafka.create_topics(settings, topics.specs(settings))
+
+    def _start_services(self, services: list[Service]) -> None:
+        for service in services:
+            port = self._ports[service.name] = free_port()
+            env = {**self.env, "MINDSTREAM_HTTP_PORT": str(port)}
+            command = [sys.executable, "-m", service.module]
+            child = self._children[service.name] = Child(service.name, command, env, self._log(service.name))
+            child.start()
+        self._write_state("starting")
+
+    def _await(self, name: str, child: Child, ready: Callable[[], bool]) -> None:
+        self._progress(f"{name}: starting")
+        deadline = time.monotonic() + _START_SECONDS
+        while not ready():
+            if not child.running:
+                raise PlatformError(f"{name} ended at its start: {child.last_line()[:300]} (log: {child.log})")
+            if time.monotonic() > deadline:
+                raise PlatformError(f"{name} is not ready after {_START_SECONDS:.0f} s (log: {child.log})")
+            time.sleep(0.1)
+
+    def _log(self, name: str) -> Path:
+        return self._folder / "logs" / f"{name}.log"
+
+    def _write_state(self, state: str) -> None:
+        """What `mindstream status` and other commands of this folder read; it holds the database's password."""
+        processes = {
+            name: {
+                "pid": child.process.pid if child.process else 0,
+                "http_port": self._ports.get(name, 0),
+                "log": str(child.log),
+            }
+            for name, child in self._children.items()
+        }
+        text = json.dumps(
+            {"state": state, "supervisor": os.getpid(), "env": self.env, "processes": processes}, indent=1
+        )
+        partial = self._folder / (STATE_FILE + ".new")
+        partial.touch(mode=0o600)
+        partial.write_text(text)
+        partial.replace(self._folder / STATE_FILE)
+
+
+def _check_room(folder: Path) -> None:
+    import psutil
+
+    free, available = shutil.disk_usage(folder).free, psutil.virtual_memory().available
+    if free < _DISK:
+        raise PlatformError(f"{folder} has {free / 1e9:.1f} GB free; {_DISK / 1e9:.0f} GB are needed")
+    if available < _MEMORY:
+        raise PlatformError(f"{available / 1e9:.1f} GB of memory are available; {_MEMORY / 1e9:.0f} GB are needed")

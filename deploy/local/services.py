@@ -1,0 +1,29 @@
+"""Which processes the platform runs, and what each is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Service:
+    """One kind of process: `python -m <module>`."""
+
+    name: str
+    module: str
+    #: Whether it needs topics and database, and so starts after them.
+    after_topics: bool = True
+    #: Whether readiness has to be waited for; a watcher of the clock is ready when it runs.
+    probed: bool = True
+
+
+MODEL = Service("model", "services.lvlm", after_topics=False)
+SERVICES = (
+    MODEL,
+    Service("cobuy", "services.cobuy"),
+    Service("extractor", "services.extractor"),
+    Service("generator", "services.generator"),
+    Service("filter", "services.filter"),
+    Service("kb_sink", "services.kb_sink"),
+    Service("releases", "services.kb_sink.releases", probed=False),
+)
