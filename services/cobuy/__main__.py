@@ -1,0 +1,31 @@
+"""`python -m services.cobuy`: the co-buy service's worker."""
+
+import sys
+
+from services.common import health as health_endpoints
+from services.common import logs
+from services.common.runtime.stage import Health
+from services.common.settings import SettingsError, load_settings
+
+
+def main() -> int:
+    """Run by the environment's settings; the exit code."""
+    try:
+        settings = load_settings()
+        logs.configure(settings)
+        from services.cobuy.app import build
+
+        health = Health()
+        app = build(settings, health)
+        health_endpoints.serve(settings, health)
+    except (SettingsError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    from mode import Worker
+
+    Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

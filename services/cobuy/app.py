@@ -1,0 +1,211 @@
+"""Purchases into co-buys: three agents, two tables.
+
+    purchases ─ by customer ─ baskets ─ pair occurrences ─ support ─ cobuys
+
+At least once, by Faust's own offsets: an agent's body never raises (Faust would skip what it was at), output is
+acknowledged before a table is updated, and everything that may come again counts once: an order per pair.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import faust
+from mindstream.events.v1 import dead_letter_pb2 as reasons
+from mindstream.events.v1.cobuy_pb2 import CoBuy, PairOccurrence
+from mindstream.events.v1.purchase_pb2 import Purchase
+
+from services.cobuy import baskets
+from services.cobuy.baskets import Basket
+from services.cobuy.purchases import purchase
+from services.cobuy.security import broker_credentials
+from services.cobuy.support import Support
+from services.common import metrics, topics
+from services.common.dead_letters import dead_letter
+from services.common.errors import EventFault, reason_label
+from services.common.pairs import pair_id
+from services.common.records import Output, Record, decode, output, raw_headers
+from services.common.runtime.stage import Health
+from services.common.settings import Settings
+
+NAME = "cobuy"
+_log = logging.getLogger(__name__)
+
+
+def build(settings: Settings, health: Health) -> Any:
+    """The Faust app of the settings."""
+    brokers = [f"kafka://{address.strip()}" for address in settings.kafka_bootstrap_servers.split(",")]
+    app = faust.App(
+        topics.group_id(settings, NAME),
+        broker=brokers,
+        broker_credentials=broker_credentials(),
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=settings.session_timeout_seconds / 4,
+        broker_max_poll_interval=300.0,
+        consumer_auto_offset_reset="earliest",
+        processing_guarantee="at_least_once",
+        producer_acks=-1,
+        producer_max_request_size=16 * settings.event_max_bytes,
+        consumer_max_fetch_size=16 * settings.event_max_bytes,
+        store=settings.cobuy_store,
+        datadir=str(settings.state_dir / "faust"),
+        topic_partitions=settings.topic_partitions,
+        topic_replication_factor=settings.topic_replication,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        stream_wait_empty=False,
+        web_enabled=False,
+    )
+    Cobuy(app, settings, health)
+    return app
+
+
+class Cobuy:
+    """The agents and what they share."""
+
+    def __init__(self, app: Any, settings: Settings, health: Health) -> None:
+        self._app, self._settings, self._health = app, settings, health
+        self._customers = app.Table("customers", default=list, partitions=settings.topic_partitions)
+        self._support = app.Table("support", default=dict, partitions=settings.topic_partitions)
+        steps: list[tuple[topics.Topic, Callable[[Record], Awaitable[str]]]] = [
+            (topics.PURCHASES, self._by_customer),
+            (topics.PURCHASES_BY_CUSTOMER, self._occurrences),
+            (topics.OCCURRENCES, self._count),
+        ]
+        for topic, step in steps:
+            self._agent(topic, step)
+        app.task(self._beat)
+
+    def _agent(self, topic: topics.Topic, step: Callable[[Record], Awaitable[str]]) -> None:
+        channel = self._app.topic(
+            topic.name(self._settings), key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw"
+        )
+
+        async def agent(stream: Any) -> None:
+            async for event in stream.events():
+                record = _record(event)
+                metrics.RECORDS_IN.labels(NAME, record.topic).inc()
+                outcome = await self._guarded(step, record)
+                metrics.RECORDS_DONE.labels(NAME, record.topic, outcome).inc()
+
+        self._app.agent(channel, name=f"cobuy.{topic.base}")(agent)
+
+    async def _guarded(self, step: Callable[[Record], Awaitable[str]], record: Record) -> str:
+        """Run a step; what it raises becomes a dead letter, never an exception in Faust."""
+        try:
+            return await step(record)
+        except EventFault as fault:
+            return await self._set_aside(record, fault.reason, fault)
+        except Exception as bug:
+            _log.exception("cobuy failed on %s", record.idempotency_key)
+            return await self._set_aside(record, reasons.DEAD_LETTER_REASON_INTERNAL, bug)
+
+    async def _set_aside(self, record: Record, reason: reasons.DeadLetterReason.ValueType, error: Exception) -> str:
+        line = " ".join(str(error).split()) or type(error).__name__
+        _log.warning("dead letter %s (%s): %s", record.idempotency_key, reason_label(reason), line)
+        await self._send(dead_letter(record, NAME, reason, line, error_class=type(error).__name__, attempts=1))
+        metrics.DEAD_LETTERS.labels(NAME, record.topic, reason_label(reason)).inc()
+        return "dead_letter"
+
+    async def _send(self, out: Output) -> None:
+        """Write a record and wait for the broker's acknowledgement, for as long as it takes."""
+        while True:
+            try:
+                channel = self._app.topic(out.topic, value_serializer="raw", key_serializer="raw")
+                await (await channel.send(key=out.key, value=out.value, headers=out.headers))
+                metrics.RECORDS_OUT.labels(NAME, out.topic).inc()
+                return
+            except Exception as error:
+                metrics.WORLD_FAULTS.labels(NAME, "kafka").inc()
+                _log.warning("writing to %s: %s; trying again", out.topic, error)
+                await self._app.sleep(self._settings.backoff_min_seconds)
+
+    # -- the steps ---------------------------------------------------------------------------------------------------
+
+    async def _by_customer(self, record: Record) -> str:
+        if len(record.value) > self._settings.event_max_bytes:
+            raise EventFault(reasons.DEAD_LETTER_REASON_TOO_LARGE, f"{len(record.value)} bytes")
+        found = purchase(record)
+        name = topics.PURCHASES_BY_CUSTOMER.name(self._settings)
+        key = f"c/{found.customer_id}" if found.customer_id else f"o/{found.order_id}"
+        await self._send(output(topics.PURCHASES_BY_CUSTOMER, name, key, found, stage=NAME, cause=record))
+        return "ok"
+
+    async def _occurrences(self, record: Record) -> str:
+        found = decode(record, Purchase, json_allowed=False)
+        settings = self._settings
+        products, left_out = baskets.distinct((item.product_id for item in found.items), settings.cobuy_max_basket)
+        if left_out:
+            metrics.COBUY_BASKETS_CAPPED.inc()
+            metrics.COBUY_ITEMS_LEFT_OUT.inc(left_out)
+        order = Basket(found.order_id, found.occurred_at.seconds + found.occurred_at.nanos / 1e9, products)
+        window = settings.cobuy_window_seconds if found.customer_id else 0.0
+        key = (record.key or b"").decode("utf-8", "replace")
+        history = baskets.load(self._customers[key]) if window else []
+        name = topics.OCCURRENCES.name(settings)
+        for first, second in baskets.pairs(history, order, window):
+            occurrence = PairOccurrence(
+                pair_id=pair_id(first, second),
+                product_a=first,
+                product_b=second,
+                order_id=found.order_id,
+                occurred_at=found.occurred_at,
+            )
+            await self._send(output(topics.OCCURRENCES, name, occurrence.pair_id, occurrence, stage=NAME, cause=record))
+        if window:
+            self._customers[key] = baskets.dump(baskets.with_order(history, order, window))
+        return "ok"
+
+    async def _count(self, record: Record) -> str:
+        found = decode(record, PairOccurrence, json_allowed=False)
+        at = found.occurred_at.seconds + found.occurred_at.nanos / 1e9
+        support = Support(**self._support[found.pair_id]).counted(
+            found.order_id, at, self._settings.cobuy_recent_orders
+        )
+        if support is None:
+            metrics.COBUY_REPEATS.inc()
+            return "duplicate"
+        metrics.COBUY_OCCURRENCES.inc()
+        if support.crosses(self._settings.cobuy_min_support):
+            await self._send(self._cobuy(found, support, record))
+            metrics.COBUY_CROSSINGS.inc()
+            support.crossed = True
+        # After the acknowledgement: a crash between the two repeats the co-buy, and the extractor admits it once.
+        self._support[found.pair_id] = support.dump()
+        return "ok"
+
+    def _cobuy(self, found: PairOccurrence, support: Support, record: Record) -> Output:
+        cobuy = CoBuy(
+            pair_id=found.pair_id, product_a=found.product_a, product_b=found.product_b, support=support.count
+        )
+        cobuy.first_seen.FromMicroseconds(round(support.first_seen * 1e6))
+        cobuy.last_seen.FromMicroseconds(round(support.last_seen * 1e6))
+        name = topics.COBUYS.name(self._settings)
+        return output(topics.COBUYS, name, cobuy.pair_id, cobuy, stage=NAME, cause=record)
+
+    async def _beat(self) -> None:
+        """Tell the health endpoints what Faust knows."""
+        while not self._app.should_stop:
+            self._health.last_poll = time.monotonic()
+            self._health.started = not self._app.rebalancing and self._app.tables.recovery.completed.is_set()
+            self._health.assigned = bool(self._app.assignor.assigned_actives())
+            metrics.PARTITIONS.labels(NAME).set(len(self._app.assignor.assigned_actives()))
+            await self._app.sleep(0.2)
+
+
+def _record(event: Any) -> Record:
+    message = event.message
+    headers = message.headers.items() if isinstance(message.headers, dict) else message.headers
+    value = message.value if isinstance(message.value, bytes) else b""
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.key if isinstance(message.key, bytes) else None,
+        value,
+        raw_headers(list(headers or ())),
+        int((message.timestamp or 0) * 1000),
+    )
