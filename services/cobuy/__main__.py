@@ -15,6 +15,7 @@ def main() -> int:
         logs.configure(settings)
         from services.cobuy.app import build
 
+        (settings.state_dir / "faust").mkdir(parents=True, exist_ok=True)
         health = Health()
         app = build(settings, health)
         health_endpoints.serve(settings, health)

@@ -59,6 +59,9 @@ CANDIDATES = Topic("intentions.candidates", CandidateIntentions, readers=("filte
 JUDGED = Topic("intentions.judged", JudgedIntentions, readers=("kb_sink",))
 DATASETS = Topic("datasets", DatasetRelease)
 
+#: Tables of the cobuy service; each has a changelog, which is what survives of it.
+COBUY_TABLES = ("customers", "support")
+
 ALL = (
     PURCHASES, PRODUCTS, PURCHASES_BY_CUSTOMER, OCCURRENCES, COBUYS, FEATURES, FEATURED, CANDIDATES, JUDGED, DATASETS,
 )  # fmt: skip
@@ -77,6 +80,11 @@ def dlq_name(topic: str, group: str) -> str:
 def retry_name(topic: str, group: str) -> str:
     """Topic of a reader's parked records."""
     return f"{topic}.{group}.retry"
+
+
+def changelog_name(settings: Settings, table: str) -> str:
+    """Changelog of a table of the cobuy service, as Faust names it."""
+    return f"{group_id(settings, 'cobuy')}-{table}-changelog"
 
 
 @dataclass(frozen=True)
@@ -108,3 +116,6 @@ def specs(settings: Settings) -> Iterator[TopicSpec]:
                 yield TopicSpec(
                     retry, settings.topic_partitions, settings.topic_replication, {"max.message.bytes": size}
                 )
+    for table in COBUY_TABLES:
+        config = {"max.message.bytes": size, "cleanup.policy": "compact"}
+        yield TopicSpec(changelog_name(settings, table), settings.topic_partitions, settings.topic_replication, config)

@@ -166,7 +166,7 @@ def _folder(settings: Settings) -> Path:
 def _digest(folder: Path) -> str:
     """sha256 over every file of the checkpoint, by name."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and ".cache" not in p.parts):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and ".cache" not in p.relative_to(folder).parts):
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").digest()
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + inner)

@@ -1,0 +1,106 @@
+"""`python -m services.kb_sink.releases [--once]`: a release every interval, when there is something new."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from datetime import datetime
+
+import psycopg
+from mindstream.events.v1.dataset_pb2 import DatasetRelease
+
+from services.common import health as health_endpoints
+from services.common import kafka, logs, topics
+from services.common.errors import WorldFault
+from services.common.kb import SCHEMA
+from services.common.postgres import migrate, world_faults
+from services.common.records import output
+from services.common.runtime.stage import Health
+from services.common.settings import Settings, SettingsError, load_settings
+from services.kb_sink.committer import MIGRATIONS
+from services.kb_sink.release import Release, make_release
+
+_log = logging.getLogger(__name__)
+NAME = "kb_sink"
+
+
+def new_intentions(settings: Settings) -> int:
+    """Intentions since the last release."""
+    with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
+        row = connection.execute(
+            "SELECT (SELECT count(*) FROM kb.intentions) - coalesce((SELECT max(intentions) FROM kb.releases), 0)"
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def release(settings: Settings) -> Release | None:
+    """Make a release, announce it, and remember it."""
+    made = make_release(settings)
+    if made is None:
+        return None
+    _announce(settings, made)
+    with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
+        connection.execute(
+            "INSERT INTO kb.releases (release_id, intentions, published_at) VALUES (%s, %s, now()) ON CONFLICT DO NOTHING",
+            (made.release_id, made.manifest["intentions"]),
+        )
+    _log.info("released %s: %s", made.release_id, made.url)
+    return made
+
+
+def _announce(settings: Settings, made: Release) -> None:
+    message = DatasetRelease(
+        release_id=made.release_id,
+        url=made.url,
+        manifest_digest=made.manifest_digest,
+        intentions=made.manifest["intentions"],
+    )
+    for split in made.manifest["splits"]:
+        message.splits.add(**split)
+    message.published_at.FromDatetime(datetime.fromisoformat(made.manifest["snapshot_at"]))
+    out = output(topics.DATASETS, topics.DATASETS.name(settings), made.release_id, message, stage=NAME)
+    producer = kafka.plain_producer(settings)
+    producer.produce(out.topic, out.value, out.key, headers=out.headers)  # type: ignore[arg-type]
+    if producer.flush(30):
+        raise WorldFault("kafka", "the release was not announced: Kafka does not answer")
+
+
+def main() -> int:
+    """Release now (`--once`), or at every interval until SIGTERM; the exit code."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    logs.configure(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        migrate(settings.postgres_dsn, SCHEMA, MIGRATIONS)
+        if "--once" in sys.argv[1:]:
+            made = release(settings)
+            print(made.url if made else "nothing to release")
+            return 0
+        health = Health(started=True, assigned=True)
+        health_endpoints.serve(settings, health)
+    except (WorldFault, OSError) as error:
+        print(error, file=sys.stderr)
+        return 3
+    while not stop.wait(settings.release_interval_seconds):
+        health.last_poll = time.monotonic()
+        try:
+            if new_intentions(settings) >= settings.release_min_new:
+                release(settings)
+            health.answering = True
+        except WorldFault as fault:
+            health.answering = False
+            _log.warning("release put off: %s", fault)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
