@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 import threading
-import time
 from datetime import datetime
 
 import psycopg
@@ -44,7 +43,8 @@ def release(settings: Settings) -> Release | None:
     _announce(settings, made)
     with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
         connection.execute(
-            "INSERT INTO kb.releases (release_id, intentions, published_at) VALUES (%s, %s, now()) ON CONFLICT DO NOTHING",
+            "INSERT INTO kb.releases (release_id, intentions, published_at) VALUES (%s, %s, now()) "
+            "ON CONFLICT DO NOTHING",
             (made.release_id, made.manifest["intentions"]),
         )
     _log.info("released %s: %s", made.release_id, made.url)
@@ -91,7 +91,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 3
     while not stop.wait(settings.release_interval_seconds):
-        health.last_poll = time.monotonic()
         try:
             if new_intentions(settings) >= settings.release_min_new:
                 release(settings)

@@ -11,6 +11,8 @@ from services.common.relations import BY_NAME
 #: Share of pairs per split, out of 100.
 _VALIDATION, _TEST = 10, 10
 _LETTERS = "ABCD"
+#: Rows looked at for three distractors, so that a large KB costs no square.
+_MOST_TRIES = 1000
 
 
 def split_of(pair_id: str) -> str:
@@ -45,7 +47,8 @@ def understand(kept: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         right = f"because {row['sentence']}"
         wrong = _distractors(row, kept, lambda other: f"because {other['sentence']}", right)
         if wrong:
-            question = f"A customer buys {row['title_a']} and {row['title_b']}. What is the most likely intention for buying them?"
+            products = f"{row['title_a']} and {row['title_b']}"
+            question = f"A customer buys {products}. What is the most likely intention for buying them?"
             yield _choice(row, "understand", question, right, wrong)
 
 
@@ -73,7 +76,7 @@ def _distractors(row: dict[str, Any], kept: Sequence[dict[str, Any]], text: Any,
     own, split = {row["product_a"], row["product_b"]}, split_of(row["pair_id"])
     found: dict[str, None] = {}
     start = int(_hash("distractors", row["intention_id"]), 16) % len(kept)
-    for step in range(len(kept)):
+    for step in range(min(len(kept), _MOST_TRIES)):
         other = kept[(start + step * 7919) % len(kept)]
         if own & {other["product_a"], other["product_b"]} or split_of(other["pair_id"]) != split:
             continue

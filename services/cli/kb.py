@@ -1,0 +1,114 @@
+"""`mindstream kb`: look into the knowledge base."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.common import one_line_errors, print_json, settings_for
+
+app = typer.Typer(no_args_is_help=True, help="Query, count and export purchase intentions.")
+DataDirOption = Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+@contextmanager
+def connected(data_dir: Path | None) -> Iterator[Any]:
+    """A connection to the KB's database."""
+    import psycopg
+
+    from services.common.errors import WorldFault
+    from services.common.postgres import world_faults
+
+    settings = settings_for(data_dir)
+    try:
+        with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=5) as connection:
+            yield connection
+    except psycopg.errors.UndefinedTable:
+        raise WorldFault("database", "the database holds no KB yet (the sink makes it when it starts)") from None
+
+
+@app.command()
+@one_line_errors
+def query(
+    product: Annotated[str, typer.Option(help="Product id on either side.")] = "",
+    pair: Annotated[str, typer.Option(help="Pair id, A|B.")] = "",
+    relation: Annotated[str, typer.Option(help="Relation, such as UsedFor.")] = "",
+    min_score: Annotated[float, typer.Option(help="Least score.", min=0, max=1)] = 0.0,
+    accepted: Annotated[bool, typer.Option("--accepted", help="What the filter kept, only.")] = False,
+    limit: Annotated[int, typer.Option(help="Most rows.", min=1)] = 20,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Intentions by product, pair, relation or score, best first. Example: kb query --product B00002N5EX --accepted"""
+    from rich.console import Console
+    from rich.table import Table
+
+    from services.common import kb
+
+    asked = kb.Query(product, pair, relation, min_score, accepted, limit)
+    with connected(data_dir) as connection:
+        rows = list(kb.intentions(connection, asked, by_score=True))
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("score", "kept", "first", "second", "because")
+    for row in rows:
+        kept = "yes" if row["accepted"] else "no"
+        table.add_row(f"{row['score']:.2f}", kept, row["title_a"][:40], row["title_b"][:40], row["sentence"][:100])
+    Console().print(table)
+
+
+@app.command()
+@one_line_errors
+def stats(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
+    """Counts, and per relation what the filter keeps."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from services.common import kb
+
+    with connected(data_dir) as connection:
+        found = kb.stats(connection)
+    if as_json:
+        print_json(found)
+        return
+    print(f"{found['pairs']} pairs, {found['products']} products, {found['intentions']} intentions")
+    table = Table("relation", "intentions", "kept", "mean score")
+    for row in found["relations"]:
+        table.add_row(row["relation"], str(row["intentions"]), str(row["accepted"]), f"{row['mean_score']:.2f}")
+    Console().print(table)
+
+
+def export_to(connection: Any, path: Path | None) -> int:
+    """All intentions as JSONL, one a line, in a fixed order; how many."""
+    from services.common import kb
+
+    count = 0
+    file = path.open("w", encoding="utf-8") if path else sys.stdout
+    try:
+        for row in kb.intentions(connection, kb.Query()):
+            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            count += 1
+    finally:
+        if path:
+            file.close()
+    return count
+
+
+@app.command()
+@one_line_errors
+def export(
+    out: Annotated[Path | None, typer.Option(help="File; standard output where it is missing.")] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Every intention as JSONL with full provenance."""
+    with connected(data_dir) as connection:
+        count = export_to(connection, out)
+    print(f"{count} intentions", file=sys.stderr)
