@@ -1,0 +1,71 @@
+"""`mindstream up`, `status` and `topics`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.common import DATA_DIR, one_line_errors, platform_state, print_json, settings_for
+
+
+def up(
+    data_dir: Annotated[
+        Path, typer.Option(help="All state is here; the same folder goes on where it stopped.")
+    ] = DATA_DIR,
+    model: Annotated[
+        str, typer.Option(help="Checkpoint: a Hub id or a folder; the small untrained one where missing.")
+    ] = "",
+    kafka_port: Annotated[int, typer.Option(help="Kafka's port; 0 takes a free one.")] = 0,
+    postgres_port: Annotated[int, typer.Option(help="PostgreSQL's port; 0 takes a free one.")] = 0,
+    model_port: Annotated[int, typer.Option(help="The model server's gRPC port; 0 takes a free one.")] = 0,
+) -> None:
+    """Run everything on this machine until Ctrl-C: Kafka, PostgreSQL, the model server and all services."""
+    from deploy.local.__main__ import run
+    from deploy.local.platform import PlatformOptions
+
+    options = PlatformOptions(data_dir, model, kafka_port, postgres_port, model_port)
+    raise typer.Exit(run(options, lambda line: print(line, flush=True)))
+
+
+@one_line_errors
+def status(
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+) -> None:
+    """Processes of the embedded platform, and how far each stage is behind."""
+    from services.common.lag import lags
+
+    settings = settings_for(data_dir)
+    state = platform_state(data_dir or DATA_DIR)
+    processes = {name: process["pid"] for name, process in (state or {"processes": {}})["processes"].items()}
+    found = [{"stage": lag.group, "topic": lag.topic, "lag": lag.records} for lag in lags(settings)]
+    if as_json:
+        print_json({"processes": processes, "lags": found})
+        return
+    for name, pid in processes.items():
+        print(f"{name:10} pid {pid}")
+    for row in found:
+        print(f"{row['stage']:10} {row['topic']:40} {row['lag']} waiting")
+
+
+@one_line_errors
+def topics(data_dir: Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")] = None) -> None:
+    """Create every topic that is missing; those that exist are left as they are."""
+    from services.common import kafka
+    from services.common import topics as table
+
+    settings = settings_for(data_dir)
+    for name in kafka.create_topics(settings, table.specs(settings)):
+        print(f"created {name}")
+
+
+def settings() -> None:
+    """Every setting as docs/settings.md has it: its environment variable, default and meaning."""
+    from services.common.settings import Settings
+
+    print("| variable | default | meaning |\n| --- | --- | --- |")
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else str(field.default)
+        print(f"| `MINDSTREAM_{name.upper()}` | {f'`{default}`' if default else ''} | {field.description} |")
