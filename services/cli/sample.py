@@ -7,34 +7,47 @@ import json
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 #: Goals, and what people buy for them: (title, colour of the drawn picture).
 _GOALS = {
     "birding": [
-        ("Larkfield 10x42 Waterproof Binoculars, Olive", "olive"), ("Larkfield Neoprene Harness Strap for Binoculars", "black"),
-        ("Pocket Guide to Garden Birds, Spiral Bound", "skyblue"), ("Hidewell Folding Stool with Shoulder Strap, Green", "green"),
+        ("Larkfield 10x42 Waterproof Binoculars, Olive", "olive"),
+        ("Larkfield Neoprene Harness Strap for Binoculars", "black"),
+        ("Pocket Guide to Garden Birds, Spiral Bound", "skyblue"),
+        ("Hidewell Folding Stool with Shoulder Strap, Green", "green"),
     ],
     "camping": [
-        ("Norrhem 2-Person Dome Tent, Orange", "orange"), ("Norrhem Self-Inflating Sleeping Mat, Grey", "gray"),
-        ("Glimt 300 Lumen LED Camping Lantern, Red", "red"), ("Kettla Compact Gas Stove with Piezo Ignition", "silver"),
+        ("Norrhem 2-Person Dome Tent, Orange", "orange"),
+        ("Norrhem Self-Inflating Sleeping Mat, Grey", "gray"),
+        ("Glimt 300 Lumen LED Camping Lantern, Red", "red"),
+        ("Kettla Compact Gas Stove with Piezo Ignition", "silver"),
     ],
     "baking": [
-        ("Ovnia 24 cm Springform Cake Tin, Non-Stick", "dimgray"), ("Ovnia Silicone Spatula Set, 3 Pieces, Teal", "teal"),
-        ("Brightcrumb Digital Kitchen Scale 5 kg, White", "white"), ("Brightcrumb Parchment Paper Sheets, 100 Count", "tan"),
+        ("Ovnia 24 cm Springform Cake Tin, Non-Stick", "dimgray"),
+        ("Ovnia Silicone Spatula Set, 3 Pieces, Teal", "teal"),
+        ("Brightcrumb Digital Kitchen Scale 5 kg, White", "white"),
+        ("Brightcrumb Parchment Paper Sheets, 100 Count", "tan"),
     ],
     "cycling": [
-        ("Velopont Rechargeable Bike Light Set, Front and Rear", "yellow"), ("Velopont 700c Puncture-Proof Tyre, Black", "black"),
-        ("Kedjan Chain Cleaning Brush and Degreaser", "blue"), ("Velopont Adult Helmet with Visor, Medium, Blue", "navy"),
+        ("Velopont Rechargeable Bike Light Set, Front and Rear", "yellow"),
+        ("Velopont 700c Puncture-Proof Tyre, Black", "black"),
+        ("Kedjan Chain Cleaning Brush and Degreaser", "blue"),
+        ("Velopont Adult Helmet with Visor, Medium, Blue", "navy"),
     ],
     "drawing": [
-        ("Grafix Sketchbook A4, 120 Pages, Hardcover", "maroon"), ("Grafix Graphite Pencils 6B-4H, Set of 12", "gold"),
-        ("Stubb Kneadable Erasers, Pack of 4, Grey", "slategray"), ("Arklet Adjustable Desk Lamp with Clamp, White", "white"),
+        ("Grafix Sketchbook A4, 120 Pages, Hardcover", "maroon"),
+        ("Grafix Graphite Pencils 6B-4H, Set of 12", "gold"),
+        ("Stubb Kneadable Erasers, Pack of 4, Grey", "slategray"),
+        ("Arklet Adjustable Desk Lamp with Clamp, White", "white"),
     ],
     "garden": [
-        ("Rotfast Stainless Steel Hand Trowel, Ash Handle", "peru"), ("Rotfast Thorn-Proof Gloves, Size 8, Green", "darkgreen"),
-        ("Seedly Peat-Free Starter Trays, 60 Cells", "saddlebrown"), ("Dripla Drip Irrigation Kit, 15 m, Black", "black"),
+        ("Rotfast Stainless Steel Hand Trowel, Ash Handle", "peru"),
+        ("Rotfast Thorn-Proof Gloves, Size 8, Green", "darkgreen"),
+        ("Seedly Peat-Free Starter Trays, 60 Cells", "saddlebrown"),
+        ("Dripla Drip Irrigation Kit, 15 m, Black", "black"),
     ],
-}  # fmt: skip
+}
 _ORDERS, _SEED, _SIDE = 120, 11, 96
 
 
@@ -58,13 +71,13 @@ def write_sample(folder: Path) -> tuple[Path, Path]:
             at += timedelta(minutes=chance.randint(5, 90))
             goal = chance.choice(list(_GOALS))
             bought = chance.sample([title for title, _ in _GOALS[goal]], chance.randint(1, 3))
-            row = {
+            order = {
                 "order_id": f"O{number:04d}",
                 "customer_id": f"C{chance.randint(0, 39):02d}",
                 "occurred_at": at.isoformat(),
                 "items": [ids[title] for title in bought],
             }
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(order) + "\n")
     return folder / "products.jsonl", folder / "purchases.jsonl"
 
 
@@ -75,7 +88,8 @@ def _picture(number: int, colour: str) -> bytes:
     picture = Image.new("RGB", (_SIDE, _SIDE), (238, 236, 230))
     draw = ImageDraw.Draw(picture)
     corners = [(18, 18), (_SIDE - 18, _SIDE - 18)]
-    [draw.ellipse, draw.rectangle, draw.rounded_rectangle][number % 3](corners, fill=colour, outline="black")
+    shapes: list[Any] = [draw.ellipse, draw.rectangle, draw.rounded_rectangle]
+    shapes[number % len(shapes)](corners, fill=colour, outline="black")
     out = io.BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()
