@@ -1,0 +1,78 @@
+"""Baskets and support, without Kafka."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cobuy import baskets
+from services.cobuy.baskets import Basket
+from services.cobuy.support import Support
+
+orders = st.lists(
+    st.tuples(st.lists(st.sampled_from("abcdef"), max_size=5), st.integers(0, 100)), min_size=1, max_size=12
+)
+
+
+def fed(
+    events: list[Basket], window: float, minimum: int = 2
+) -> tuple[dict[tuple[str, str], int], list[tuple[str, str]]]:
+    """Counts per pair, and the crossings, as the service makes them of one customer's orders."""
+    history: list[Basket] = []
+    support: dict[tuple[str, str], Support] = {}
+    crossings = []
+    for order in events:
+        for pair in baskets.pairs(history, order, window):
+            counted = support.get(pair, Support()).counted(order.order_id, order.at, 64)
+            if counted is None:
+                continue
+            if counted.crosses(minimum):
+                crossings.append(pair)
+                counted.crossed = True
+            support[pair] = counted
+        history = baskets.with_order(history, order, window)
+    return {pair: one.count for pair, one in support.items()}, crossings
+
+
+def made(drawn: list[tuple[list[str], int]]) -> list[Basket]:
+    return [Basket(f"o{i}", at, baskets.distinct(items, 50)[0]) for i, (items, at) in enumerate(drawn)]
+
+
+@given(orders, st.sampled_from([0.0, 10.0, 1000.0]), st.randoms())
+def test_resent_orders_count_once(drawn: list[tuple[list[str], int]], window: float, chance: random.Random) -> None:
+    events = sorted(made(drawn), key=lambda order: (order.at, order.order_id))
+    resent = [order for event in events for order in [event] * chance.randint(1, 3)]
+    assert fed(resent, window) == fed(events, window)
+
+
+@given(orders, st.sampled_from([0.0, 10.0]))
+def test_pairs_are_ordered_distinct_and_within_the_window(drawn: list[tuple[list[str], int]], window: float) -> None:
+    history: list[Basket] = []
+    for order in made(drawn):
+        found = baskets.pairs(history, order, window)
+        assert len(set(found)) == len(found)
+        near = {p for b in history if abs(order.at - b.at) <= window for p in b.products} if window else set()
+        for first, second in found:
+            assert first < second
+            assert {first, second} & set(order.products)
+            assert {first, second} <= set(order.products) | near
+        history = baskets.with_order(history, order, window)
+
+
+@given(orders)
+def test_a_pair_crosses_once(drawn: list[tuple[list[str], int]]) -> None:
+    counts, crossings = fed(made(drawn), 1000.0)
+    assert sorted(crossings) == sorted(pair for pair, count in counts.items() if count >= 2)
+
+
+def test_a_basket_is_capped_and_says_by_how_much() -> None:
+    assert baskets.distinct(["a", "b", "a", "c", "d"], 3) == (["a", "b", "c"], 1)
+
+
+def test_a_customer_with_many_orders_stays_bounded() -> None:
+    history: list[Basket] = []
+    for number in range(baskets.MAX_ORDERS + 50):
+        history = baskets.with_order(history, Basket(f"o{number}", 1.0, ["a"]), 10.0)
+    assert len(history) == baskets.MAX_ORDERS

@@ -1,0 +1,179 @@
+"""The sink on the real Kafka and PostgreSQL: every row once, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from mindstream.events.v1.intention_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_REJECTED,
+    Intention,
+    JudgedIntention,
+    JudgedIntentions,
+)
+
+from services.common import datasets, kafka, kb, topics
+from services.common.ids import intention_id
+from services.common.records import Record
+from services.common.relations import RELATIONS
+from services.common.runtime.stage import Aborted, Finished, Result
+from services.common.settings import Settings
+from services.kb_sink.committer import PostgresCommitter
+from services.kb_sink.release import make_release
+from services.kb_sink.rows import rows
+from services.kb_sink.tasks import split_of
+
+pytestmark = pytest.mark.integration
+
+
+def judged(number: int) -> JudgedIntentions:
+    """A co-buy with one intention per relation, every other one accepted."""
+    made = JudgedIntentions(threshold=0.5)
+    a, b = f"a{number:05d}", f"b{number:05d}"
+    featured = made.featured
+    featured.cobuy.pair_id, featured.cobuy.product_a, featured.cobuy.product_b = f"{a}|{b}", a, b
+    featured.source.topic, featured.source.offset = "cobuys", number
+    for product, features in ((a, featured.product_a), (b, featured.product_b)):
+        features.product_id, features.title, features.content_digest = (
+            product,
+            f"Title of {product}",
+            f"sha256:{product}",
+        )
+        features.extracted_by.model_version, features.extracted_by.prompt_version = "m@1", "extractor/v1"
+    made.judged_at.FromSeconds(1_700_000_000 + number)
+    for index, relation in enumerate(RELATIONS):
+        own = Intention(
+            intention_id=intention_id(f"{a}|{b}", relation.name, "m@1", "generator/v1", 0),
+            relation=relation.name,
+            text=f"reason {number} of {relation.name}",
+        )
+        verdict = VERDICT_ACCEPTED if index % 2 else VERDICT_REJECTED
+        made.judged.append(JudgedIntention(intention=own, score=0.25 + 0.5 * (index % 2), verdict=verdict))
+    return made
+
+
+def send(settings: Settings, numbers: range) -> None:
+    producer = kafka.plain_producer(settings)
+    for number in numbers:
+        value = judged(number).SerializeToString()
+        producer.produce(topics.JUDGED.name(settings), value, str(number))
+        producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+def count(dsn: str, table: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        if not connection.execute("SELECT to_regclass(%s)", [f"kb.{table}"]).fetchone()[0]:  # type: ignore[index]
+            return 0
+        return int(connection.execute(f"SELECT count(*) FROM kb.{table}").fetchone()[0])  # type: ignore[index]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen"
+        threading.Event().wait(0.1)
+
+
+def sink(settings: Settings) -> subprocess.Popen[bytes]:
+    env = {
+        **os.environ,
+        "MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "MINDSTREAM_TOPIC_PREFIX": settings.topic_prefix,
+        "MINDSTREAM_POSTGRES_DSN": settings.postgres_dsn,
+        "MINDSTREAM_SESSION_TIMEOUT_SECONDS": "3",
+        "MINDSTREAM_HTTP_HOST": "127.0.0.1",
+        "MINDSTREAM_HTTP_PORT": "0",
+        "MINDSTREAM_WINDOW_RECORDS": "100",
+    }
+    return subprocess.Popen([sys.executable, "-m", "services.kb_sink"], env=env, stderr=subprocess.DEVNULL)
+
+
+def test_kill_9_loses_no_row_and_doubles_none(settings: Callable[..., Settings], postgres: str) -> None:
+    made = settings(postgres_dsn=postgres)
+    send(made, range(2000))
+    send(made, range(1000))  # resent: the same ids
+    for kill in range(3):
+        process = sink(made)
+        target = min(count(postgres, "pairs"), 1999 - kill)
+        wait_for(lambda target=target: count(postgres, "pairs") > target)  # type: ignore[misc]
+        process.kill()
+        process.wait()
+    process = sink(made)
+    wait_for(lambda: count(postgres, "pairs") == 2000)
+    process.terminate()
+    assert process.wait(30) == 0
+    assert count(postgres, "intentions") == 2000 * len(RELATIONS)
+    with psycopg.connect(postgres) as connection:
+        texts = {row["intention_id"]: row["text"] for row in kb.intentions(connection, kb.Query())}
+    expected = {one.intention.intention_id: one.intention.text for n in range(2000) for one in judged(n).judged}
+    assert texts == expected
+
+
+def finished(settings: Settings, offset: int, number: int) -> Finished:
+    record = Record(topics.JUDGED.name(settings), 0, offset, b"k", judged(number).SerializeToString())
+    return Finished(record, Result(rows=rows(record)))
+
+
+def test_a_sink_that_lost_its_partition_writes_nothing(settings: Callable[..., Settings], postgres: str) -> None:
+    made = settings(postgres_dsn=postgres)
+    committer = PostgresCommitter(made)
+    committer.open()
+    consumer = kafka.reader(made, "test")
+    partition = (topics.JUDGED.name(made), 0)
+    committer.commit([finished(made, 0, 9000), finished(made, 1, 9001)], {partition: 2}, consumer)
+    before = count(postgres, "pairs")
+    with pytest.raises(Aborted):
+        committer.commit([finished(made, 1, 9999)], {partition: 2}, consumer)
+    assert count(postgres, "pairs") == before
+    assert committer.positions([partition]) == {partition: 2}
+    consumer.close()
+    committer.close()
+
+
+def test_a_release_is_reproducible_verifiable_and_loads(settings: Callable[..., Settings], postgres: str) -> None:
+    import datasets as hugging_face
+
+    made = settings(postgres_dsn=postgres)
+    committer = PostgresCommitter(made)
+    committer.open()
+    consumer = kafka.reader(made, "test")
+    batch = [finished(made, offset, 5000 + offset) for offset in range(60)]
+    committer.commit(batch, {(topics.JUDGED.name(made), 0): 60}, consumer)
+    consumer.close()
+    committer.close()
+
+    first, again = (
+        make_release(made),
+        make_release(made.model_copy(update={"datasets_url": made.datasets_url + "-again"})),
+    )
+    assert first is not None
+    assert again is not None
+    assert first.manifest == again.manifest
+    assert datasets.verify(first.url) == []
+    newest = datasets.latest(made.datasets_url)
+    assert newest is not None
+    assert newest["release_id"] == first.release_id
+
+    folder = first.url.removeprefix("file://")
+    for config in ("generation", "intent-understand", "intent-utilize"):
+        loaded = hugging_face.load_dataset(folder, name=config, cache_dir=f"{folder}-cache")
+        assert sum(len(split) for split in loaded.values()) > 0
+        for name, split in loaded.items():
+            assert {split_of(row["pair_id"]) for row in split} == {name}
+            assert all(row["messages"][-1]["role"] == "assistant" for row in split)
+
+    victim = next(name for name in first.manifest["files"] if name.endswith(".parquet"))
+    with open(f"{folder}/{victim}", "r+b") as file:
+        file.seek(10)
+        byte = file.read(1)
+        file.seek(10)
+        file.write(bytes([byte[0] ^ 1]))
+    assert datasets.verify(first.url) == [f"{victim} is not what the manifest says"]
