@@ -146,14 +146,14 @@ class Cobuy:
         key = (record.key or b"").decode("utf-8", "replace")
         history = baskets.load(self._customers[key]) if window else []
         name = topics.OCCURRENCES.name(settings)
-        for first, second in baskets.pairs(history, order, window):
+        for pair in baskets.pairs(history, order, window):
             occurrence = PairOccurrence(
-                pair_id=pair_id(first, second),
-                product_a=first,
-                product_b=second,
-                order_id=found.order_id,
-                occurred_at=found.occurred_at,
+                pair_id=pair_id(pair.first, pair.second),
+                product_a=pair.first,
+                product_b=pair.second,
+                order_id=pair.order_id,
             )
+            occurrence.occurred_at.FromMicroseconds(round(pair.at * 1e6))
             await self._send(output(topics.OCCURRENCES, name, occurrence.pair_id, occurrence, stage=NAME, cause=record))
         if window:
             self._customers[key] = baskets.dump(baskets.with_order(history, order, window))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Orders kept per customer at the most, so that one customer cannot grow without bound.
 MAX_ORDERS = 200
@@ -20,6 +20,16 @@ class Basket:
     products: list[str] = field(default_factory=list)
 
 
+class Completed(NamedTuple):
+    """A pair, and the order that completed it."""
+
+    first: str
+    second: str
+    order_id: str
+    #: Event time of the completing order, seconds since the epoch.
+    at: float
+
+
 def distinct(products: Iterable[str], cap: int) -> tuple[list[str], int]:
     """Distinct products in order, at most `cap`, and how many were left out."""
     kept = list(dict.fromkeys(products))
@@ -27,31 +37,45 @@ def distinct(products: Iterable[str], cap: int) -> tuple[list[str], int]:
 
 
 def with_order(history: list[Basket], order: Basket, window: float) -> list[Basket]:
-    """The customer's history with this order in it, once; what is older than the window before the newest is gone."""
+    """The customer's history with this order in it, once.
+
+    Two windows are kept, so that an order which comes up to one window late still meets all of its neighbours.
+    """
     kept = [basket for basket in history if basket.order_id != order.order_id] + [order]
     newest = max(basket.at for basket in kept)
-    kept = [basket for basket in kept if newest - basket.at <= window or basket is order]
-    return sorted(kept, key=lambda basket: (basket.at, basket.order_id))[-MAX_ORDERS:]
+    kept = [basket for basket in kept if newest - basket.at <= 2 * window or basket is order]
+    return sorted(kept, key=_when)[-MAX_ORDERS:]
 
 
-def pairs(history: Iterable[Basket], order: Basket, window: float) -> list[tuple[str, str]]:
-    """Pairs that an order completes: within itself, and with its customer's other orders in the window up to it.
+def pairs(history: Iterable[Basket], order: Basket, window: float) -> list[Completed]:
+    """Pairs that an order completes: within itself, and with its customer's other orders at most `window` away.
 
-    Each pair once, in byte order; never a product with itself. The same order gives the same pairs again.
+    A pair of two orders belongs to the later of them by event time, whichever came first: so the sum over all orders
+    is the same in any order of arrival, and the same order sent again gives the same pairs again. Each pair once per
+    order, in byte order; never a product with itself.
     """
-    found: dict[tuple[str, str], None] = {}
-    earlier: list[str] = []
-    if window > 0:
-        for basket in history:
-            before = (basket.at, basket.order_id) < (order.at, order.order_id)
-            if before and order.at - basket.at <= window:
-                earlier += basket.products
+    found: dict[Completed, None] = {}
     for index, product in enumerate(order.products):
-        for other in (*order.products[index + 1 :], *earlier):
-            if other != product:
-                first, second = sorted((product, other), key=str.encode)
-                found[first, second] = None
+        for other in order.products[index + 1 :]:
+            _add(found, product, other, order)
+    for basket in history if window > 0 else ():
+        if basket.order_id == order.order_id or abs(basket.at - order.at) > window:
+            continue
+        later = max(basket, order, key=_when)
+        for product in order.products:
+            for other in basket.products:
+                _add(found, product, other, later)
     return list(found)
+
+
+def _when(basket: Basket) -> tuple[float, str]:
+    return basket.at, basket.order_id
+
+
+def _add(found: dict[Completed, None], product: str, other: str, completing: Basket) -> None:
+    if product != other:
+        first, second = sorted((product, other), key=str.encode)
+        found[Completed(first, second, completing.order_id, completing.at)] = None
 
 
 def dump(history: list[Basket]) -> list[dict[str, Any]]:

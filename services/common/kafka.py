@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from services.common.records import Record, raw_headers
@@ -119,3 +120,31 @@ def plain_producer(settings: Settings) -> Producer:
 def reader(settings: Settings, group: str, **ours: Any) -> Consumer:
     """A consumer of committed records."""
     return Consumer(consumer_config(settings, group, **ours))
+
+
+def committed(consumer: Consumer, places: list[TopicPartition], timeout: float = 15.0) -> list[TopicPartition]:
+    """The group's committed offsets; waits for a coordinator that is starting or moving.
+
+    Raises:
+        KafkaException: no answer within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while places:
+        try:
+            found = consumer.committed(places, timeout=max(0.1, deadline - time.monotonic()))
+            for place in found:
+                if place.error:
+                    raise KafkaException(place.error)
+            return found
+        except KafkaException as error:
+            if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() > deadline:
+                raise
+            consumer.poll(0.1)
+    return []
+
+
+_COORDINATOR_MOVES = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+}

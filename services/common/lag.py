@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from services.common import kafka, topics
 from services.common.settings import Settings
@@ -45,9 +45,7 @@ def lags(settings: Settings) -> list[Lag]:
 def _lag(consumer: Consumer, topic: str, partitions: int) -> int:
     behind = 0
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
-    for place in consumer.committed(places, timeout=10) if places else []:
-        if place.error:
-            raise KafkaException(place.error)
+    for place in kafka.committed(consumer, places):
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=10)
         behind += max(0, high - (place.offset if place.offset >= 0 else low))
     return behind

@@ -25,13 +25,14 @@ def fed(
     crossings = []
     for order in events:
         for pair in baskets.pairs(history, order, window):
-            counted = support.get(pair, Support()).counted(order.order_id, order.at, 64)
+            key = (pair.first, pair.second)
+            counted = support.get(key, Support()).counted(pair.order_id, pair.at, 64)
             if counted is None:
                 continue
             if counted.crosses(minimum):
-                crossings.append(pair)
+                crossings.append(key)
                 counted.crossed = True
-            support[pair] = counted
+            support[key] = counted
         history = baskets.with_order(history, order, window)
     return {pair: one.count for pair, one in support.items()}, crossings
 
@@ -54,11 +55,23 @@ def test_pairs_are_ordered_distinct_and_within_the_window(drawn: list[tuple[list
         found = baskets.pairs(history, order, window)
         assert len(set(found)) == len(found)
         near = {p for b in history if abs(order.at - b.at) <= window for p in b.products} if window else set()
-        for first, second in found:
+        for first, second, _, at in found:
             assert first < second
+            assert order.at <= at <= order.at + window
             assert {first, second} & set(order.products)
             assert {first, second} <= set(order.products) | near
         history = baskets.with_order(history, order, window)
+
+
+@given(orders, st.sampled_from([0.0, 10.0, 100.0]), st.randoms())
+def test_the_order_of_arrival_does_not_matter_within_a_window(
+    drawn: list[tuple[list[str], int]], window: float, chance: random.Random
+) -> None:
+    events = sorted(made(drawn), key=lambda order: (order.at, order.order_id))
+    # Partitions of `purchases` run at their own speed: an order may come up to one window late.
+    late = sorted(events, key=lambda order: order.at + chance.uniform(0, window))
+    counts, _ = fed(late, window)
+    assert counts == fed(events, window)[0]
 
 
 @given(orders)

@@ -98,7 +98,7 @@ class Bench:
     def committed(self) -> int:
         """Sum of the group's committed offsets over `cobuys`."""
         consumer = Consumer(kafka.consumer_config(self.settings(), topics.group_id(self.settings(), "extractor")))
-        places = consumer.committed([TopicPartition(self.prefix + "cobuys", p) for p in range(4)], timeout=10)
+        places = kafka.committed(consumer, [TopicPartition(self.prefix + "cobuys", p) for p in range(4)])
         consumer.close()
         return sum(max(0, p.offset) for p in places)
 

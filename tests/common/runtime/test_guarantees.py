@@ -170,7 +170,8 @@ def test_an_event_that_kills_the_model_server_is_isolated(bench: Bench) -> None:
     assert bench.numbers() == [n for n in range(40) if n != 11]
     (letter,) = bench.read("cobuys.extractor.dlq")
     assert letter.text_header("mindstream-dlq-reason") == "model_crash"
-    assert len(running) == 1 + 4  # once in company, three times alone
+    # Once in company (again, if the death came before the sign that it was being computed), then three times alone.
+    assert 1 + 4 <= len(running) <= 1 + 6
 
 
 def test_sigterm_drains_and_leaves_no_result_behind(bench: Bench) -> None:

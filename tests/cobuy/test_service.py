@@ -1,0 +1,143 @@
+"""The service as a process on the real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from mindstream.events.v1.cobuy_pb2 import CoBuy
+from mindstream.events.v1.purchase_pb2 import Purchase
+
+from services.common import kafka, topics
+from services.common.lag import lags
+from services.common.records import Record
+from services.common.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def service(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    env = {
+        **os.environ,
+        "MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "MINDSTREAM_TOPIC_PREFIX": settings.topic_prefix,
+        "MINDSTREAM_TOPIC_PARTITIONS": str(settings.topic_partitions),
+        "MINDSTREAM_STATE_DIR": str(folder),
+        "MINDSTREAM_SESSION_TIMEOUT_SECONDS": "6",
+        "MINDSTREAM_HTTP_HOST": "127.0.0.1",
+        "MINDSTREAM_HTTP_PORT": "0",
+    }
+    with (folder / "cobuy.log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-m", "services.cobuy"], env=env, stderr=log, stdout=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def send(settings: Settings, events: list[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
+    producer = kafka.plain_producer(settings)
+    for number, (value, headers) in enumerate(events):
+        producer.produce(topics.PURCHASES.name(settings), value, str(number), headers=headers)  # type: ignore[arg-type]
+    assert producer.flush(30) == 0
+
+
+def read(settings: Settings, topic: str) -> list[Record]:
+    consumer = Consumer(
+        kafka.consumer_config(settings, f"{settings.topic_prefix}reader", **{"enable.partition.eof": True})
+    )
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+    left, found = set(partitions), []
+    while left:
+        for message in consumer.consume(500, 1):
+            if message.error():
+                left.discard(message.partition())
+            else:
+                found.append(kafka.to_record(message))
+    consumer.close()
+    return found
+
+
+def drained(settings: Settings) -> bool:
+    return not any(lag.records for lag in lags(settings) if lag.group == "cobuy")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not drained"
+        threading.Event().wait(0.3)
+
+
+def order(number: int, *items: str, customer: str = "") -> bytes:
+    made = Purchase(order_id=f"o{number}", customer_id=customer)
+    made.occurred_at.FromSeconds(1_700_000_000 + number)
+    for item in items:
+        made.items.add(product_id=item)
+    return made.SerializeToString()
+
+
+def pairs(settings: Settings) -> list[str]:
+    return [CoBuy.FromString(r.value).pair_id for r in read(settings, topics.COBUYS.name(settings))]
+
+
+def test_cobuys_of_good_orders_and_dead_letters_of_bad_ones(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    made = settings(topic_partitions=2)
+    in_json = json.dumps(
+        {"order_id": "j1", "customer_id": "c1", "occurred_at": "2023-11-14T22:13:30Z", "items": [{"product_id": "c"}]}
+    ).encode()
+    send(
+        made,
+        [
+            (order(1, "a", "b", "a"), []),
+            (order(2, "b", "a"), []),
+            (order(2, "b", "a"), []),  # resent
+            (order(3, "a", "z"), []),  # once only: below the minimum support
+            (order(4, "d", customer="c1"), []),
+            (in_json, [("content-type", b"application/json")]),
+            (order(5, "c", "d", customer="c9"), []),
+            (b"\xff\xff\xff", []),
+            (order(6), []),
+            (b"<xml/>", [("content-type", b"text/xml")]),
+            (order(7, "bad\x00id"), []),
+        ],
+    )
+    with service(made, tmp_path):
+        wait_for(lambda: drained(made))
+    assert sorted(pairs(made)) == ["a|b", "c|d"]
+    letters = read(made, topics.dlq_name(topics.PURCHASES.name(made), "cobuy"))
+    labels = sorted(letter.text_header("mindstream-dlq-reason") for letter in letters)
+    assert labels == ["content_type", "invalid", "invalid", "undecodable"]
+
+
+def test_kill_9_loses_no_pair(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    made = settings(topic_partitions=2)
+    names = [f"p{i}" for i in range(20)]
+    expected = {"|".join(sorted((names[i], names[(i * 7 + 3) % 20]))) for i in range(20) if i != (i * 7 + 3) % 20}
+    events = [
+        (order(100 * round_ + i, names[i], names[(i * 7 + 3) % 20]), list[tuple[str, bytes]]())
+        for round_ in range(1, 4)
+        for i in range(20)
+    ]
+    done_before = -1
+    for part in range(3):
+        send(made, events[part * 20 : part * 20 + 20])
+        with service(made, tmp_path):
+            # Killed as soon as anything of this part came out, wherever the rest is.
+            wait_for(lambda: len(read(made, topics.OCCURRENCES.name(made))) > done_before)  # noqa: B023
+            done_before = len(read(made, topics.OCCURRENCES.name(made)))
+    with service(made, tmp_path):
+        wait_for(lambda: drained(made))
+    assert set(pairs(made)) == expected
