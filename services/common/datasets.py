@@ -9,6 +9,17 @@ from typing import Any
 MANIFEST, LATEST = "manifest.json", "latest"
 
 
+def to_json(value: Any, indent: int | None = None) -> bytes:
+    """JSON in one form only, so that the same value gives the same bytes."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent).encode()
+
+
+def fingerprint(manifest: dict[str, Any]) -> str:
+    """First 8 hex digits of the sha256 of a manifest without its `release_id`, which ends with them."""
+    rest = {name: value for name, value in manifest.items() if name != "release_id"}
+    return hashlib.sha256(to_json(rest)).hexdigest()[:8]
+
+
 def open_store(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it."""
     import fsspec
@@ -49,7 +60,9 @@ def verify(url: str) -> list[str]:
     except ValueError:
         return [f"{url}/{MANIFEST} is not JSON"]
     wrong = []
-    for name, facts in manifest["files"].items():
+    if not str(manifest.get("release_id", "")).endswith(f"-{fingerprint(manifest)}"):
+        wrong.append(f"{MANIFEST} is not what its release id says")
+    for name, facts in manifest.get("files", {}).items():
         try:
             content = files.cat_file(f"{root}/{name}")
         except FileNotFoundError:
@@ -57,5 +70,5 @@ def verify(url: str) -> list[str]:
             continue
         if hashlib.sha256(content).hexdigest() != facts["sha256"]:
             wrong.append(f"{name} is not what the manifest says")
-    known = {f"{root}/{name}" for name in (*manifest["files"], MANIFEST)}
+    known = {f"{root}/{name}" for name in (*manifest.get("files", {}), MANIFEST)}
     return wrong + [f"{path} is not in the manifest" for path in files.find(root) if path not in known]

@@ -18,16 +18,17 @@ _SELECT = """
     SELECT i.intention_id, i.pair_id, p.product_a, p.product_b, a.title AS title_a, b.title AS title_b,
            a.image_digest AS image_a, b.image_digest AS image_b,
            i.relation, i.text, i.sample, i.score, i.accepted, i.threshold, p.support,
-           i.extractor_model, i.extractor_prompt, i.generator_model, i.generator_prompt,
+           i.extractor_model_a, i.extractor_prompt_a, i.extractor_model_b, i.extractor_prompt_b,
+           i.generator_model, i.generator_prompt,
            i.filter_model, i.filter_prompt, i.pipeline_version,
            i.source_topic, i.source_partition, i.source_offset, i.source_event_id,
            i.generated_at, i.judged_at, i.written_at
     FROM kb.intentions i
     JOIN kb.pairs p USING (pair_id)
     JOIN kb.products a ON a.product_id = p.product_a AND a.content_digest = i.content_digest_a
-         AND a.model_version = i.extractor_model AND a.prompt_version = i.extractor_prompt
+         AND a.model_version = i.extractor_model_a AND a.prompt_version = i.extractor_prompt_a
     JOIN kb.products b ON b.product_id = p.product_b AND b.content_digest = i.content_digest_b
-         AND b.model_version = i.extractor_model AND b.prompt_version = i.extractor_prompt
+         AND b.model_version = i.extractor_model_b AND b.prompt_version = i.extractor_prompt_b
 """
 
 

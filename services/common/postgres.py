@@ -10,6 +10,7 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from services.common.errors import WorldFault
 
@@ -23,10 +24,9 @@ def migrate(dsn: str, schema: str, folder: Path) -> None:
     Raises:
         WorldFault: the database is away.
     """
-    with world_faults():
-        psycopg.connect(dsn, connect_timeout=10).close()
-    engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
-    with engine.connect() as connection:
+    # psycopg reads the DSN itself: whatever libpq takes is taken.
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn, connect_timeout=10))
+    with world_faults(), engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
         connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
         connection.commit()
@@ -46,6 +46,6 @@ def world_faults() -> Iterator[None]:
     """Turn a lost connection, or a server that is starting or full, into the world's fault."""
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError) as error:
         line = " ".join(str(error).split())[:200]
         raise WorldFault("database", f"PostgreSQL: {line}") from None

@@ -57,7 +57,8 @@ class PostgresCommitter:
         """One transaction.
 
         Raises:
-            Aborted: another sink has gone further in one of the partitions; nothing is written.
+            Fenced: another sink has gone further in one of the partitions; nothing is written.
+            Aborted: Kafka did not take a dead letter; nothing is written.
             WorldFault: the database is away.
         """
         self._send_dead_letters(batch)
@@ -106,7 +107,11 @@ class PostgresCommitter:
             raise Aborted(f"dead letters were not taken by Kafka: {failed[:1]}")
 
     def _advance(self, first: Mapping[Partition, int], offsets: Mapping[Partition, int]) -> None:
-        """Move the offsets, if nobody has moved them past what is written now."""
+        """Move the offsets, if the database is not past what is written now.
+
+        It is past it when another sink has the partition, or when a commit arrived whose answer was lost. In both the
+        window is stale: a new process starts from the database's offsets.
+        """
         connection = self._connect()
         for (topic, partition), offset in offsets.items():
             start = first.get((topic, partition), offset)
@@ -119,7 +124,7 @@ class PostgresCommitter:
                 (topic, partition, offset, start),
             )
             if not moved.rowcount:
-                raise Aborted(f"another sink is past offset {start} of {topic}/{partition}")
+                raise Fenced(f"the database is past offset {start} of {topic}/{partition} already")
 
     def _write(self, batch: Sequence[Rows]) -> None:
         connection = self._connect()
@@ -137,9 +142,9 @@ class PostgresCommitter:
                 for row in given:
                     copy.write_row(row)
             update = _UPSERTS.get(table, "DO NOTHING")
-            distinct = _DISTINCT.get(table, "*")
+            distinct, order = _DISTINCT.get(table, ("*", ""))
             written = connection.execute(
-                f"INSERT INTO kb.{table} AS t ({names}) SELECT {distinct} FROM {staging} ON CONFLICT {update}"
+                f"INSERT INTO kb.{table} AS t ({names}) SELECT {distinct} FROM {staging} {order} ON CONFLICT {update}"
             ).rowcount
             metrics.SINK_ROWS.labels(table, "written").inc(written)
             metrics.SINK_ROWS.labels(table, "known").inc(len(given) - written)
@@ -155,4 +160,4 @@ _UPSERTS = {
     "last_seen = excluded.last_seen WHERE t.support < excluded.support"
 }
 #: An upsert may not meet the same row twice in one statement.
-_DISTINCT = {"pairs": "DISTINCT ON (pair_id) *"}
+_DISTINCT = {"pairs": ("DISTINCT ON (pair_id) *", "ORDER BY pair_id, support DESC")}

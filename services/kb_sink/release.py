@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import psycopg
@@ -54,8 +54,8 @@ def make_release(settings: Settings) -> Release | None:
         "accepted": sum(row["accepted"] for row in rows),
         "relations": dict(sorted(Counter(row["relation"] for row in rows).items())),
         "thresholds": sorted({row["threshold"] for row in rows}),
-        "models": _distinct(rows, "extractor_model", "generator_model", "filter_model"),
-        "prompts": _distinct(rows, "extractor_prompt", "generator_prompt", "filter_prompt"),
+        "models": _distinct(rows, "extractor_model_a", "extractor_model_b", "generator_model", "filter_model"),
+        "prompts": _distinct(rows, "extractor_prompt_a", "extractor_prompt_b", "generator_prompt", "filter_prompt"),
         "offsets": [{"topic": t, "partition": p, "next_offset": o} for t, p, o in offsets],
         "splits": splits,
     }
@@ -64,8 +64,7 @@ def make_release(settings: Settings) -> Release | None:
         name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         for name, content in sorted(files.items())
     }
-    digest = hashlib.sha256(_json(manifest)).hexdigest()
-    release_id = f"{newest:%Y%m%dT%H%M%SZ}-{digest[:8]}"
+    release_id = f"{newest.astimezone(UTC):%Y%m%dT%H%M%SZ}-{datasets.fingerprint(manifest)}"
     manifest["release_id"] = release_id
     return _publish(settings, release_id, manifest, files)
 
@@ -74,16 +73,16 @@ def _files(kept: list[dict[str, Any]]) -> tuple[dict[str, bytes], list[dict[str,
     """Parquet and JSONL of every configuration and split that has rows."""
     files: dict[str, bytes] = {}
     splits: list[dict[str, Any]] = []
-    for config, make in CONFIGS.items():
+    for config, (make, schema) in CONFIGS.items():
         made = list(make(kept))
         for split in _SPLITS:
             rows = [row for row in made if split_of(row["pair_id"]) == split]
             if not rows:
                 continue
-            table, sink = pa.Table.from_pylist(rows), io.BytesIO()
+            table, sink = pa.Table.from_pylist(rows, schema), io.BytesIO()
             pq.write_table(table, sink, compression="zstd")
             files[f"{config}/{split}-00000.parquet"] = sink.getvalue()
-            files[f"jsonl/{config}/{split}-00000.jsonl"] = b"".join(_json(row) + b"\n" for row in rows)
+            files[f"jsonl/{config}/{split}-00000.jsonl"] = b"".join(datasets.to_json(row) + b"\n" for row in rows)
             splits.append({"config": config, "split": split, "rows": len(rows), "bytes": len(sink.getvalue())})
     return files, splits
 
@@ -95,13 +94,17 @@ def _publish(settings: Settings, release_id: str, manifest: dict[str, Any], file
     for name, content in files.items():
         store.makedirs(f"{folder}/{name}".rsplit("/", 1)[0], exist_ok=True)
         store.pipe_file(f"{folder}/{name}", content)
-    raw = _json(manifest, indent=1)
+    raw = datasets.to_json(manifest, indent=1)
     store.pipe_file(f"{folder}/{datasets.MANIFEST}", raw)
     partial = f"{root}/.{datasets.LATEST}.{release_id}"
     store.pipe_file(partial, release_id.encode())
     store.mv(partial, f"{root}/{datasets.LATEST}")
-    for old in datasets.releases(settings.datasets_url)[: -settings.release_keep]:
-        store.rm(f"{root}/{old['release_id']}", recursive=True)
+    finished = [release["release_id"] for release in datasets.releases(settings.datasets_url)]
+    # Only one release is made at a time: a folder without a manifest is what a crash left.
+    keep = {datasets.LATEST, *finished[-settings.release_keep :]}
+    for path in store.ls(root, detail=False, refresh=True):
+        if str(path).rstrip("/").rsplit("/", 1)[-1] not in keep:
+            store.rm(path, recursive=True)
     metrics.RELEASES.inc()
     metrics.RELEASE_TIME.set_to_current_time()
     metrics.RELEASE_BYTES.set(sum(len(content) for content in files.values()))
@@ -113,10 +116,6 @@ def _publish(settings: Settings, release_id: str, manifest: dict[str, Any], file
 
 def _distinct(rows: list[dict[str, Any]], *names: str) -> list[str]:
     return sorted({row[name] for row in rows for name in names if row[name]})
-
-
-def _json(value: Any, indent: int | None = None) -> bytes:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent).encode()
 
 
 def _card(manifest: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 import threading
-from datetime import datetime
 
 import psycopg
 from mindstream.events.v1.dataset_pb2 import DatasetRelease
@@ -36,12 +35,20 @@ def new_intentions(settings: Settings) -> int:
 
 
 def release(settings: Settings) -> Release | None:
-    """Make a release, announce it, and remember it."""
-    made = make_release(settings)
-    if made is None:
-        return None
-    _announce(settings, made)
+    """Make a release, announce it, and remember it; one at a time, whoever asks.
+
+    Raises:
+        WorldFault: the database, Kafka or the dataset storage is away.
+    """
     with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('mindstream.release'))")
+        try:
+            made = make_release(settings)
+        except OSError as error:
+            raise WorldFault("datasets", f"{settings.datasets_url}: {error}") from None
+        if made is None:
+            return None
+        _announce(settings, made)
         connection.execute(
             "INSERT INTO kb.releases (release_id, intentions, published_at) VALUES (%s, %s, now()) "
             "ON CONFLICT DO NOTHING",
@@ -60,12 +67,19 @@ def _announce(settings: Settings, made: Release) -> None:
     )
     for split in made.manifest["splits"]:
         message.splits.add(**split)
-    message.published_at.FromDatetime(datetime.fromisoformat(made.manifest["snapshot_at"]))
+    message.published_at.GetCurrentTime()
     out = output(topics.DATASETS, topics.DATASETS.name(settings), made.release_id, message, stage=NAME)
     producer = kafka.plain_producer(settings)
-    producer.produce(out.topic, out.value, out.key, headers=out.headers)  # type: ignore[arg-type]
-    if producer.flush(30):
-        raise WorldFault("kafka", "the release was not announced: Kafka does not answer")
+    failed: list[str] = []
+    producer.produce(
+        out.topic,
+        out.value,
+        out.key,
+        headers=out.headers,  # type: ignore[arg-type]
+        on_delivery=lambda error, _: failed.append(str(error)) if error else None,
+    )
+    if producer.flush(30) or failed:
+        raise WorldFault("kafka", f"the release was not announced: {''.join(failed) or 'Kafka does not answer'}")
 
 
 def main() -> int:

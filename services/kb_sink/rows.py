@@ -11,6 +11,7 @@ from mindstream.events.v1.features_pb2 import ProductFeatures
 from mindstream.events.v1.intention_pb2 import VERDICT_ACCEPTED, JudgedIntentions
 
 from services.common.records import Record, decode, invalid
+from services.common.relations import BY_NAME
 
 #: Columns in the order of the tuples below; the tables are in migrations/.
 COLUMNS = {
@@ -22,8 +23,9 @@ COLUMNS = {
     "intentions": (
         "intention_id", "pair_id", "relation", "text", "sample", "tokens", "score", "accepted", "threshold",
         "source_topic", "source_partition", "source_offset", "source_event_id", "pipeline_version",
-        "content_digest_a", "content_digest_b", "extractor_model", "extractor_prompt", "generator_model",
-        "generator_prompt", "filter_model", "filter_prompt", "generated_at", "judged_at",
+        "content_digest_a", "content_digest_b", "extractor_model_a", "extractor_prompt_a", "extractor_model_b",
+        "extractor_prompt_b", "generator_model", "generator_prompt", "filter_model", "filter_prompt", "generated_at",
+        "judged_at",
     ),
 }  # fmt: skip
 
@@ -47,11 +49,13 @@ def rows(record: Record) -> Rows:
     cobuy, source = featured.cobuy, featured.source
     if not (cobuy.pair_id and featured.product_a.content_digest and featured.product_b.content_digest):
         raise invalid("pair id or product features are missing")
-    extracted = featured.product_a.extracted_by
+    if cobuy.support >= 2**63:
+        raise invalid(f"support {cobuy.support} is out of range")
+    a, b = featured.product_a.extracted_by, featured.product_b.extracted_by
     provenance = (
         source.topic, source.partition, source.offset, source.event_id, featured.pipeline_version,
         featured.product_a.content_digest, featured.product_b.content_digest,
-        extracted.model_version, extracted.prompt_version,
+        a.model_version, a.prompt_version, b.model_version, b.prompt_version,
         judged.generated_by.model_version, judged.generated_by.prompt_version,
         judged.judged_by.model_version, judged.judged_by.prompt_version,
         _time(judged.generated_by.at), _time(judged.judged_at),
@@ -61,6 +65,8 @@ def rows(record: Record) -> Rows:
         i = one.intention
         if not i.intention_id:
             raise invalid(f"an intention of {cobuy.pair_id!r} has no id")
+        if i.relation not in BY_NAME:
+            raise invalid(f"intention {i.intention_id}: unknown relation {i.relation!r}")
         verdict = one.verdict == VERDICT_ACCEPTED
         if max(i.sample, i.tokens) >= 2**31:
             raise invalid(f"intention {i.intention_id}: sample or tokens out of range")

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from services.common.relations import BY_NAME
 
 #: Share of pairs per split, out of 100.
@@ -36,7 +38,7 @@ def generation(kept: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             ],
             "relation": row["relation"],
             "score": row["score"],
-            "images": [digest for digest in (row["image_a"], row["image_b"]) if digest],
+            "image_digests": [digest for digest in (row["image_a"], row["image_b"]) if digest],
             **_pair(row),
         }
 
@@ -65,7 +67,19 @@ def utilize(kept: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield _choice(row, "utilize", question, right, wrong)
 
 
-CONFIGS = {"generation": generation, "intent-understand": understand, "intent-utilize": utilize}
+_MESSAGES = ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+_COMMON = [("relation", pa.string()), ("score", pa.float64())]
+_PAIR = [(name, pa.string()) for name in ("pair_id", "product_a", "product_b")]
+_GENERATION = pa.schema([("id", pa.string()), _MESSAGES, *_COMMON, ("image_digests", pa.list_(pa.string())), *_PAIR])
+_CHOICE = pa.schema(
+    [("id", pa.string()), _MESSAGES, ("options", pa.list_(pa.string())), ("answer", pa.string()), *_COMMON, *_PAIR]
+)
+#: Each configuration's rows and their columns, said once: a split that is empty of something has the same columns.
+CONFIGS = {
+    "generation": (generation, _GENERATION),
+    "intent-understand": (understand, _CHOICE),
+    "intent-utilize": (utilize, _CHOICE),
+}
 
 
 def _distractors(row: dict[str, Any], kept: Sequence[dict[str, Any]], text: Any, *excluded: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pathlib
 import subprocess
 import sys
 import threading
@@ -20,10 +22,11 @@ from mindstream.events.v1.intention_pb2 import (
 )
 
 from services.common import datasets, kafka, kb, topics
+from services.common.errors import EventFault
 from services.common.ids import intention_id
 from services.common.records import Record
 from services.common.relations import RELATIONS
-from services.common.runtime.stage import Aborted, Finished, Result
+from services.common.runtime.stage import Fenced, Finished, Result
 from services.common.settings import Settings
 from services.kb_sink.committer import PostgresCommitter
 from services.kb_sink.release import make_release
@@ -130,12 +133,61 @@ def test_a_sink_that_lost_its_partition_writes_nothing(settings: Callable[..., S
     partition = (topics.JUDGED.name(made), 0)
     committer.commit([finished(made, 0, 9000), finished(made, 1, 9001)], {partition: 2}, consumer)
     before = count(postgres, "pairs")
-    with pytest.raises(Aborted):
+    with pytest.raises(Fenced):
         committer.commit([finished(made, 1, 9999)], {partition: 2}, consumer)
     assert count(postgres, "pairs") == before
     assert committer.positions([partition]) == {partition: 2}
     consumer.close()
     committer.close()
+
+
+def test_what_the_tables_cannot_hold_is_the_events_fault() -> None:
+    def refused(change: Callable[[JudgedIntentions], None], match: str) -> None:
+        event = judged(1)
+        change(event)
+        with pytest.raises(EventFault, match=match):
+            rows(Record("intentions.judged", 0, 0, b"k", event.SerializeToString()))
+
+    def no_pair(event: JudgedIntentions) -> None:
+        event.featured.cobuy.pair_id = ""
+
+    def huge_support(event: JudgedIntentions) -> None:
+        event.featured.cobuy.support = 2**63
+
+    def unknown_relation(event: JudgedIntentions) -> None:
+        event.judged[3].intention.relation = "Fancies"
+
+    def nul(event: JudgedIntentions) -> None:
+        event.judged[3].intention.text = "a\0b"
+
+    refused(no_pair, "pair id")
+    refused(huge_support, "support")
+    refused(unknown_relation, "Fancies")
+    refused(nul, "NUL")
+
+
+def test_each_product_keeps_its_own_extractor_version(settings: Callable[..., Settings], postgres: str) -> None:
+    made = settings(postgres_dsn=postgres)
+    event = judged(7000)
+    event.featured.product_b.extracted_by.prompt_version = "extractor/v2"
+    record = Record(topics.JUDGED.name(made), 0, 0, b"k", event.SerializeToString())
+    grown = JudgedIntentions.FromString(record.value)
+    grown.featured.cobuy.support = 9
+    again = Record(topics.JUDGED.name(made), 0, 1, b"k", grown.SerializeToString())
+    committer = PostgresCommitter(made)
+    committer.open()
+    consumer = kafka.reader(made, "test")
+    batch = [Finished(one, Result(rows=rows(one))) for one in (again, record)]
+    committer.commit(batch, {(record.topic, 0): 2}, consumer)
+    consumer.close()
+    committer.close()
+    with psycopg.connect(postgres) as connection:
+        found = list(kb.intentions(connection, kb.Query(pair="a07000|b07000")))
+    assert len(found) == len(RELATIONS)
+    assert {(row["extractor_prompt_a"], row["extractor_prompt_b"]) for row in found} == {
+        ("extractor/v1", "extractor/v2")
+    }
+    assert {row["support"] for row in found} == {9}
 
 
 def test_a_release_is_reproducible_verifiable_and_loads(settings: Callable[..., Settings], postgres: str) -> None:
@@ -170,6 +222,12 @@ def test_a_release_is_reproducible_verifiable_and_loads(settings: Callable[..., 
             assert {split_of(row["pair_id"]) for row in split} == {name}
             assert all(row["messages"][-1]["role"] == "assistant" for row in split)
 
+    leftover = f"{made.datasets_url}/20200101T000000Z-00000000/README.md".removeprefix("file://")
+    os.makedirs(os.path.dirname(leftover))
+    pathlib.Path(leftover).touch()
+    make_release(made)
+    assert not os.path.exists(leftover)
+
     victim = next(name for name in first.manifest["files"] if name.endswith(".parquet"))
     with open(f"{folder}/{victim}", "r+b") as file:
         file.seek(10)
@@ -177,3 +235,7 @@ def test_a_release_is_reproducible_verifiable_and_loads(settings: Callable[..., 
         file.seek(10)
         file.write(bytes([byte[0] ^ 1]))
     assert datasets.verify(first.url) == [f"{victim} is not what the manifest says"]
+    manifest = json.loads(pathlib.Path(folder, datasets.MANIFEST).read_text())
+    with open(f"{folder}/{datasets.MANIFEST}", "wb") as file:
+        file.write(datasets.to_json({**manifest, "accepted": 10**9}))
+    assert f"{datasets.MANIFEST} is not what its release id says" in datasets.verify(first.url)

@@ -32,7 +32,7 @@ class DatasetRelease(_message.Message):
     INTENTIONS_FIELD_NUMBER: _builtins.int
     PUBLISHED_AT_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
-    """Sorts by time: "<UTC time>-<first 8 hex digits of the manifest's sha256>"."""
+    """Sorts by time: "<UTC time of the newest judgement>-<first 8 hex digits of the sha256 of the manifest without it>"."""
     url: _builtins.str
     """Folder of the release, a file:// or s3:// URL."""
     manifest_digest: _builtins.str
