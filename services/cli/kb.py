@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.common import one_line_errors, print_json, settings_for
+from services.cli.common import InputError, one_line_errors, print_json, settings_for
 
 app = typer.Typer(no_args_is_help=True, help="Query, count and export purchase intentions.")
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")]
@@ -51,7 +51,10 @@ def query(
     from rich.table import Table
 
     from services.common import kb
+    from services.common.relations import BY_NAME
 
+    if relation and relation not in BY_NAME:
+        raise InputError(f"no relation {relation!r}: one of {', '.join(BY_NAME)}")
     asked = kb.Query(product, pair, relation, min_score, accepted, limit)
     with connected(data_dir) as connection:
         rows = list(kb.intentions(connection, asked, by_score=True))

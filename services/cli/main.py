@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import feed, kb, platform, releases
+from services.cli import dlq, feed, kb, platform, releases
 from services.cli.demo import demo
+from services.cli.doctor import doctor
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,11 +18,13 @@ app = typer.Typer(
 app.command()(platform.up)
 app.command()(platform.status)
 app.command()(demo)
+app.command()(doctor)
 app.command()(platform.topics)
 app.command()(platform.settings)
 app.add_typer(feed.app, name="feed")
 app.add_typer(kb.app, name="kb")
 app.add_typer(releases.app, name="datasets")
+app.add_typer(dlq.app, name="dlq")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -148,3 +148,29 @@ _COORDINATOR_MOVES = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
 }
+
+
+def read_all(settings: Settings, topic: str) -> Iterator[Record]:
+    """Everything committed in a topic up to its end now, partition by partition as it comes; nothing is committed.
+
+    Raises:
+        KafkaException: no such topic, or the broker does not answer.
+    """
+    consumer = reader(settings, f"{settings.topic_prefix}mindstream.reader", **{"enable.partition.eof": True})
+    try:
+        metadata = consumer.list_topics(topic, timeout=10).topics[topic]
+        if metadata.error:
+            raise KafkaException(metadata.error)
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.partitions])
+        left = set(metadata.partitions)
+        while left:
+            for message in consumer.consume(500, 1):
+                error = message.error()
+                if error is None:
+                    yield to_record(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(message.partition())
+                elif not error.retriable():
+                    raise KafkaException(error)
+    finally:
+        consumer.close()

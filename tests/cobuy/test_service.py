@@ -13,13 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from mindstream.events.v1.cobuy_pb2 import CoBuy
 from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.common import kafka, topics
 from services.common.lag import lags
-from services.common.records import Record
 from services.common.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -53,23 +51,6 @@ def send(settings: Settings, events: list[tuple[bytes, list[tuple[str, bytes]]]]
     assert producer.flush(30) == 0
 
 
-def read(settings: Settings, topic: str) -> list[Record]:
-    consumer = Consumer(
-        kafka.consumer_config(settings, f"{settings.topic_prefix}reader", **{"enable.partition.eof": True})
-    )
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-    left, found = set(partitions), []
-    while left:
-        for message in consumer.consume(500, 1):
-            if message.error():
-                left.discard(message.partition())
-            else:
-                found.append(kafka.to_record(message))
-    consumer.close()
-    return found
-
-
 def drained(settings: Settings) -> bool:
     return not any(lag.records for lag in lags(settings) if lag.group == "cobuy")
 
@@ -90,7 +71,7 @@ def order(number: int, *items: str, customer: str = "") -> bytes:
 
 
 def pairs(settings: Settings) -> list[str]:
-    return [CoBuy.FromString(r.value).pair_id for r in read(settings, topics.COBUYS.name(settings))]
+    return [CoBuy.FromString(r.value).pair_id for r in kafka.read_all(settings, topics.COBUYS.name(settings))]
 
 
 def test_cobuys_of_good_orders_and_dead_letters_of_bad_ones(settings: Callable[..., Settings], tmp_path: Path) -> None:
@@ -117,7 +98,7 @@ def test_cobuys_of_good_orders_and_dead_letters_of_bad_ones(settings: Callable[.
     with service(made, tmp_path):
         wait_for(lambda: drained(made))
     assert sorted(pairs(made)) == ["a|b", "c|d"]
-    letters = read(made, topics.dlq_name(topics.PURCHASES.name(made), "cobuy"))
+    letters = kafka.read_all(made, topics.dlq_name(topics.PURCHASES.name(made), "cobuy"))
     labels = sorted(letter.text_header("mindstream-dlq-reason") for letter in letters)
     assert labels == ["content_type", "invalid", "invalid", "undecodable"]
 
@@ -136,8 +117,8 @@ def test_kill_9_loses_no_pair(settings: Callable[..., Settings], tmp_path: Path)
         send(made, events[part * 20 : part * 20 + 20])
         with service(made, tmp_path):
             # Killed as soon as anything of this part came out, wherever the rest is.
-            wait_for(lambda: len(read(made, topics.OCCURRENCES.name(made))) > done_before)  # noqa: B023
-            done_before = len(read(made, topics.OCCURRENCES.name(made)))
+            wait_for(lambda: len(list(kafka.read_all(made, topics.OCCURRENCES.name(made)))) > done_before)  # noqa: B023
+            done_before = len(list(kafka.read_all(made, topics.OCCURRENCES.name(made))))
     with service(made, tmp_path):
         wait_for(lambda: drained(made))
     assert set(pairs(made)) == expected

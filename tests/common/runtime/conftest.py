@@ -76,21 +76,7 @@ class Bench:
 
     def read(self, topic: str) -> list[Record]:
         """Everything committed in a topic now."""
-        consumer = Consumer(
-            kafka.consumer_config(self.settings(), f"{self.prefix}reader", **{"enable.partition.eof": True})
-        )
-        name = self.prefix + topic
-        partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
-        consumer.assign([TopicPartition(name, p, 0) for p in partitions])
-        left, found = set(partitions), []
-        while left:
-            for message in consumer.consume(500, 1):
-                if message.error():
-                    left.discard(message.partition())
-                else:
-                    found.append(kafka.to_record(message))
-        consumer.close()
-        return found
+        return list(kafka.read_all(self.settings(), self.prefix + topic))
 
     def numbers(self, topic: str = "cobuys.featured") -> list[int]:
         return sorted(json.loads(r.value)["n"] for r in self.read(topic))
