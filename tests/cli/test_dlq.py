@@ -1,0 +1,115 @@
+"""`mindstream dlq` on the real broker: looked at, mended, sent back once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mindstream.events.v1 import dead_letter_pb2 as reasons
+from mindstream.events.v1.cobuy_pb2 import CoBuy
+from typer.testing import CliRunner
+
+from services.cli.main import app
+from services.common import kafka, topics
+from services.common.dead_letter_queue import letters, queues
+from services.common.dead_letters import dead_letter
+from services.common.records import Record
+from services.common.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def installation(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Three dead letters of `cobuys`: an unknown product, an undecodable value, a self-pair."""
+    made = settings()
+    monkeypatch.setenv("MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS", made.kafka_bootstrap_servers)
+    monkeypatch.setenv("MINDSTREAM_TOPIC_PREFIX", made.topic_prefix)
+    events = [
+        (
+            CoBuy(pair_id="a|b", product_a="a", product_b="b").SerializeToString(),
+            reasons.DEAD_LETTER_REASON_UNKNOWN_PRODUCT,
+        ),
+        (b"\xff\xff", reasons.DEAD_LETTER_REASON_UNDECODABLE),
+        (CoBuy(pair_id="c|c", product_a="c", product_b="c").SerializeToString(), reasons.DEAD_LETTER_REASON_INVALID),
+    ]
+    producer = kafka.plain_producer(made)
+    for offset, (value, reason) in enumerate(events):
+        record = Record(topics.COBUYS.name(made), 1, offset, b"k", value, [("traceparent", b"00-1")])
+        out = dead_letter(record, "extractor", reason, "why", error_class="EventFault", attempts=1)
+        producer.produce(out.topic, out.value, out.key, headers=out.headers)  # type: ignore[arg-type]
+    assert producer.flush(30) == 0
+    return made
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["dlq", *arguments])
+    return done.exit_code, done.output
+
+
+def sent_back(made: Settings) -> list[Record]:
+    return list(kafka.read_all(made, topics.COBUYS.name(made)))
+
+
+def test_list_counts_by_reason(installation: Settings) -> None:
+    code, output = invoke("list", "--json")
+    assert code == 0
+    assert {row["reason"]: row["waiting"] for row in json.loads(output)} == {
+        "unknown_product": 1,
+        "undecodable": 1,
+        "invalid": 1,
+    }
+
+
+def test_show_decodes_what_can_be_decoded(installation: Settings) -> None:
+    code, output = invoke("show", "--topic", "cobuys", "--json")
+    assert code == 0
+    first, second, _ = json.loads(output)
+    assert first["event"] == {"pair_id": "a|b", "product_a": "a", "product_b": "b"}
+    assert first["origin"] == f"{topics.COBUYS.name(installation)}/1/0"
+    assert second["event"] == "\\xff\\xff"
+
+
+def test_replay_sends_each_letter_once_with_its_origin(installation: Settings) -> None:
+    for expected in ("1 sent", "0 sent"):
+        code, output = invoke("replay", "--reason", "unknown_product")
+        assert (code, output.strip()) == (0, expected)
+    (record,) = sent_back(installation)
+    assert CoBuy.FromString(record.value).pair_id == "a|b"
+    assert (record.source.partition, record.source.offset) == (1, 0)
+    assert record.text_header("traceparent") == "00-1"
+    queue = next(queue for queue in queues(installation) if queue.topic is topics.COBUYS)
+    assert [letter.replayed for letter in letters(installation, queue)] == [True, False, False]
+
+
+def test_an_edit_mends_the_event(installation: Settings, tmp_path: Path) -> None:
+    script = tmp_path / "mend.py"
+    script.write_text(
+        "import json, sys\ne = json.load(sys.stdin)\ne.update(product_b='d', pair_id='c|d')\nprint(json.dumps(e))"
+    )
+    code, output = invoke("replay", "--reason", "invalid", "--edit", f"{sys.executable} {script}")
+    assert (code, output.strip()) == (0, "1 sent")
+    (record,) = sent_back(installation)
+    assert CoBuy.FromString(record.value) == CoBuy(pair_id="c|d", product_a="c", product_b="d")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "say which"),
+        (("--topic", "nonsense"), "no topic 'nonsense'"),
+        (("--offset", "1"), "--offset needs --topic"),
+        (("--reason", "invalid", "--edit", "false"), "failed on"),
+        (("--reason", "invalid", "--edit", "echo nonsense"), "gave no cobuys event"),
+        (("--reason", "invalid", "--edit", "no-such-command"), "no-such-command"),
+    ],
+)
+def test_a_mistake_is_one_line_and_sends_nothing(installation: Settings, arguments: tuple[str, ...], line: str) -> None:
+    code, output = invoke("replay", *arguments)
+    assert code == 2
+    assert line in output
+    assert len(output.strip().splitlines()) == 1
+    assert sent_back(installation) == []
