@@ -140,15 +140,16 @@ class Platform:
             for name in group:
                 if name in self._children:
                     self._children[name].wait_stopped(seconds)
-        (self._folder / STATE_FILE).unlink(missing_ok=True)
-        if self._lock:
+        if self._lock is not None:  # Else the folder is another supervisor's.
+            (self._folder / STATE_FILE).unlink(missing_ok=True)
             self._lock.close()
 
     def _own_folder(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._folder / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = (self._folder / "lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock
         except BlockingIOError:
             raise PlatformError(f"{self._folder} is in use by another `mindstream up`") from None
         except OSError as error:

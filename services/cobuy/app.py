@@ -21,6 +21,7 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 from services.cobuy import baskets
 from services.cobuy.baskets import Basket
 from services.cobuy.purchases import purchase
+from services.cobuy.recovery import HeldTableManager
 from services.cobuy.security import broker_credentials
 from services.cobuy.support import Support
 from services.common import metrics, topics
@@ -58,6 +59,7 @@ def build(settings: Settings, health: Health) -> Any:
         topic_allow_declare=False,
         stream_wait_empty=False,
         web_enabled=False,
+        TableManager=HeldTableManager,
     )
     Cobuy(app, settings, health)
     return app
