@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The tool that installs the lock; everything else comes with its hash.
 UV := uv>=0.8,<1
 
-.PHONY: setup demo test lint contracts lock
+.PHONY: setup demo test bench lint contracts lock
 
 setup: .venv/.ready
 
@@ -23,10 +23,14 @@ demo: setup
 test: lint
 	$(BIN)/python -m pytest
 
+# Ratios measured in one run, into benchmarks/results.json; QUICK=1 takes minutes.
+bench: setup
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy services deploy models tests
+	$(BIN)/mypy services deploy models tests benchmarks
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python -m services.contracts.generate --check
 

@@ -1,0 +1,56 @@
+"""`python -m benchmarks [--quick] [--only NAME]`: measure, print, and write benchmarks/results.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import sink, stage_runtime, start, worker_memory
+from benchmarks.parts import started
+from benchmarks.rows import Row, machine
+
+MEASURES = {
+    "pipeline.stage_runtime": stage_runtime.measure,
+    "pipeline.sink": sink.measure,
+    "pipeline.worker_memory": worker_memory.measure,
+    "pipeline.start": start.measure,
+}
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def main() -> int:
+    """Run what was asked for; 1 where a goal does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and records: minutes")
+    parser.add_argument("--only", choices=MEASURES, help="one measure")
+    asked = parser.parse_args()
+    console, made = Console(), list[tuple[Row, str]]()
+    with started(asked.quick) as parts:
+        for name, measure in MEASURES.items():
+            if asked.only in (None, name):
+                console.print(f"[dim]{name} ...[/dim]")
+                command = f"python -m benchmarks --only {name}" + (" --quick" if asked.quick else "")
+                made += [(row, command) for row in measure(parts)]
+    table = Table("name", "goal", "measured", "holds")
+    for row, _ in made:
+        table.add_row(row.name, row.goal, row.measured, "yes" if row.holds else "NO")
+    console.print(table)
+    _write(made)
+    return 0 if all(row.holds for row, _ in made) else 1
+
+
+def _write(made: list[tuple[Row, str]]) -> None:
+    """Replace the rows that were measured now, keep the others."""
+    new = {row.name: {**row.__dict__, "command": command, "machine": machine()} for row, command in made}
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    rows = [row for row in kept if row["name"] not in new] + list(new.values())
+    RESULTS.write_text(json.dumps(sorted(rows, key=lambda row: row["name"]), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

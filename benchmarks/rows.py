@@ -1,0 +1,28 @@
+"""What a measure gives, and on which machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure with its goal."""
+
+    name: str
+    goal: str
+    measured: str
+    holds: bool
+
+
+def machine() -> str:
+    """Cores, memory and Python: what a figure depends on."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}"
+    )
