@@ -44,6 +44,7 @@ def png(color: str) -> bytes:
 class Served:
     """A model server in this process."""
 
+    target: str
     channel: grpc.aio.Channel
     calls: Calls
     media: MediaStore
@@ -62,5 +63,5 @@ async def served(engine: TransformersEngine, tmp_path: Path) -> AsyncIterator[Se
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Served(channel, calls, MediaStore(settings.media_url))
+        yield Served(f"127.0.0.1:{port}", channel, calls, MediaStore(settings.media_url))
     await server.stop(None)
