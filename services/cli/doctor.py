@@ -85,9 +85,10 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     groups = sorted({group for topic in topics.ALL for group in topic.readers})
     names = [topics.group_id(settings, group) for group in groups]
     try:
-        futures = kafka.admin(settings).describe_consumer_groups(names, request_timeout=10)
-        members = [len(futures[name].result().members) for name in names]
-    except KafkaException:
+        client = kafka.admin(settings)  # Kept: its futures die with it.
+        futures = client.describe_consumer_groups(names, request_timeout=10)
+        members = [len(futures[name].result(timeout=15).members) for name in names]
+    except (KafkaException, TimeoutError):
         return
     for group, count in zip(groups, members, strict=True):
         mend = f"start one: python -m services.{group} (or mindstream up)"

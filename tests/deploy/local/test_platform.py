@@ -22,7 +22,7 @@ from services.cli.sample import write_sample
 from services.common.relations import RELATIONS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
-PAIRS = 10
+PAIRS = 6
 #: Every process that handles events; the broker and the database have tests of their own.
 WORKERS = ("extractor", "generator", "filter", "kb_sink", "model", "cobuy")
 

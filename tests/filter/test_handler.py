@@ -1,0 +1,100 @@
+"""From features to verdicts through the real handlers and the real model server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mindstream.events.v1.features_pb2 import FeaturedCoBuy
+from mindstream.events.v1.intention_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_REJECTED,
+    CandidateIntentions,
+    Intention,
+    JudgedIntentions,
+)
+
+from services.common.errors import EventFault, WorldFault
+from services.common.records import Record
+from services.common.relations import RELATIONS
+from services.common.runtime.stage import Handler, Stage
+from services.common.settings import Settings
+from services.filter.handler import Filter
+from services.generator.handler import Generator
+from tests.lvlm.fixtures import Served
+
+
+def settings(served: Served, tmp_path: Path, **overrides: object) -> Settings:
+    fields = {
+        "generator_target": served.target,
+        "filter_target": served.target,
+        "media_url": f"file://{tmp_path}/media",
+        **overrides,
+    }
+    return Settings(**fields)  # type: ignore[arg-type]
+
+
+async def through(stage: Stage, handler: Handler, value: bytes) -> bytes:
+    """The one record that a stage makes of one."""
+    assert stage.start is not None
+    assert stage.stop is not None
+    await stage.start()
+    try:
+        (made,) = (await handler(Record("t", 1, 7, b"k", value))).outputs
+        return made.value
+    finally:
+        await stage.stop()
+
+
+def featured() -> FeaturedCoBuy:
+    made = FeaturedCoBuy(pipeline_version="1")
+    made.cobuy.pair_id, made.cobuy.product_a, made.cobuy.product_b = "a|b", "a", "b"
+    for features, name in ((made.product_a, "cup"), (made.product_b, "saucer")):
+        features.product_id, features.title, features.content_digest = name, f"A {name}", f"sha256:{name}"
+    return made
+
+
+async def test_a_co_buy_gets_one_candidate_and_one_verdict_per_relation(served: Served, tmp_path: Path) -> None:
+    generator = Generator(settings(served, tmp_path))
+    value = await through(generator.stage(), generator.featured, featured().SerializeToString())
+    made = CandidateIntentions.FromString(value)
+    assert [one.relation for one in made.candidates] == [relation.name for relation in RELATIONS]
+    assert len({one.intention_id for one in made.candidates}) == len(RELATIONS)
+    assert made.featured == featured()
+
+    judge = Filter(settings(served, tmp_path))
+    judged = JudgedIntentions.FromString(await through(judge.stage(), judge.candidates, value))
+    assert [one.intention for one in judged.judged] == list(made.candidates)
+    assert all((one.verdict == VERDICT_ACCEPTED) == (one.score >= 0.5) for one in judged.judged if one.intention.text)
+    assert (judged.generated_by, judged.featured) == (made.generated_by, made.featured)
+    assert judged.judged_by.prompt_version == "filter/v1"
+
+
+@pytest.mark.parametrize(("threshold", "verdict"), [(0.0, VERDICT_ACCEPTED), (1.0, VERDICT_REJECTED)])
+async def test_the_threshold_decides_and_an_empty_text_is_never_kept(
+    served: Served, tmp_path: Path, threshold: float, verdict: int
+) -> None:
+    given = CandidateIntentions(featured=featured())
+    given.candidates.append(Intention(intention_id="1", relation="UsedFor", text="drinking tea"))
+    given.candidates.append(Intention(intention_id="2", relation="IsA"))
+    judge = Filter(settings(served, tmp_path, filter_threshold=threshold))
+    judged = JudgedIntentions.FromString(await through(judge.stage(), judge.candidates, given.SerializeToString()))
+    first, empty = judged.judged
+    assert (first.verdict, judged.threshold) == (verdict, threshold)
+    assert 0 < first.score < 1
+    assert (empty.score, empty.verdict) == (0, VERDICT_REJECTED)
+
+
+async def test_faults_are_sorted(served: Served, tmp_path: Path) -> None:
+    generator = Generator(settings(served, tmp_path))
+    with pytest.raises(EventFault, match="not a FeaturedCoBuy"):
+        await through(generator.stage(), generator.featured, b"\xff")
+    pictured = featured()
+    pictured.product_a.image_digest = "sha256:" + "0" * 64
+    # The server's media store may be behind: waited for, not a dead letter.
+    with pytest.raises(WorldFault) as missing:
+        await through(generator.stage(), generator.featured, pictured.SerializeToString())
+    assert missing.value.kind == "media"
+    away = Generator(settings(served, tmp_path, generator_target="127.0.0.1:1"))
+    with pytest.raises(WorldFault):
+        await through(away.stage(), away.featured, featured().SerializeToString())
