@@ -17,9 +17,12 @@ from typing import Any
 
 import psutil
 import pytest
+from mindstream.events.v1.cobuy_pb2 import CoBuy
 
 from services.cli.sample import write_sample
+from services.common.kafka import plain_producer
 from services.common.relations import RELATIONS
+from services.common.settings import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 PAIRS = 6
@@ -136,8 +139,36 @@ def test_a_restart_goes_on_and_a_second_supervisor_is_refused(folder: Path, tmp_
         after = knowledge(folder)
         assert after.keys() > before.keys()
         assert len(after) == 3 * len(RELATIONS)
+        mended_letters_come_through(folder, tmp_path)
         assert mindstream("datasets", "release", "--data-dir", folder).startswith("file://")
         assert "every file is as its manifest says" in mindstream("datasets", "verify", "--data-dir", folder)
+
+
+def mended_letters_come_through(folder: Path, tmp_path: Path) -> None:
+    """Bad events beside a good one: each a dead letter with its reason, and a replay of it, mended, is judged."""
+    settings = Settings(kafka_bootstrap_servers=state(folder)["env"]["MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS"])
+    rows = (tmp_path / "products.jsonl").read_text().splitlines()
+    first, second = [json.loads(line)["product_id"] for line in rows][5:7]  # In no pair so far.
+    self_pair = CoBuy(product_a=first, product_b=first).SerializeToString()
+    producer = plain_producer(settings)
+    for value, kind in ((b"\xff\xfe", "protobuf"), (self_pair, "protobuf"), (b"{}", "json"), (b"<x/>", "xml")):
+        producer.produce("cobuys", value, "k", headers=[("content-type", f"application/{kind}".encode())])
+    assert producer.flush(30) == 0
+    wait_for(lambda: drained(folder), "drained")
+    before = knowledge(folder)
+    listed = json.loads(mindstream("dlq", "list", "--json", "--data-dir", folder))
+    assert {row["reason"]: row["waiting"] for row in listed} == {"undecodable": 1, "invalid": 2, "content_type": 1}
+
+    script = tmp_path / "mend.py"
+    script.write_text(f"import json\nprint(json.dumps(dict(product_a={first!r}, product_b={second!r})))")
+    replay = ("dlq", "replay", "--topic", "cobuys", "--reason", "undecodable", "--edit", f"{sys.executable} {script}")
+    assert mindstream(*replay, "--data-dir", folder) == "1 sent\n"
+    assert mindstream(*replay, "--data-dir", folder) == "0 sent\n"
+    wait_for(lambda: drained(folder), "drained")
+    assert len(knowledge(folder)) == len(before) + len(RELATIONS)
+    found = json.loads(mindstream("kb", "query", "--product", first, "--json", "--data-dir", folder))
+    assert {row["source_topic"] for row in found} == {"cobuys"}
+    assert json.loads(mindstream("kb", "stats", "--json", "--data-dir", folder))["intentions"] == len(knowledge(folder))
 
 
 def test_kill_9_of_the_supervisor_leaves_no_process(folder: Path) -> None:
