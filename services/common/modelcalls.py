@@ -56,17 +56,16 @@ async def call(stage: str, method: _Method, request: Message, answer: type[Answe
         ServerCrashed: the stream broke while the server computed it.
         WorldFault: the server is away, busy or late.
     """
-    began, running = False, time.monotonic()
+    started = time.monotonic()
     with metrics.CALLS_IN_FLIGHT.labels(stage).track_inprogress():
-        rpc = method(request, timeout=timeout)
         try:
-            # Servers send initial metadata when they begin to compute.
-            began = bool(await rpc.initial_metadata())
-            answered = await _typed(rpc, answer)
+            # Awaited directly: only so does cancelling the caller cancel the call at the server.
+            answered = await _typed(method(request, timeout=timeout), answer)
         except grpc.aio.AioRpcError as error:
             metrics.CALL_ERRORS.labels(stage, error.code().name).inc()
-            raise _sorted(error, began) from None
-    metrics.CALL_SECONDS.labels(stage).observe(time.monotonic() - running)
+            # Servers send initial metadata when they begin to compute; a broken stream's error has kept them.
+            raise _sorted(error, bool(error.initial_metadata())) from None
+    metrics.CALL_SECONDS.labels(stage).observe(time.monotonic() - started)
     return answered
 
 

@@ -127,31 +127,47 @@ class PostgresCommitter:
                 raise Fenced(f"the database is past offset {start} of {topic}/{partition} already")
 
     def _write(self, batch: Sequence[Rows]) -> None:
-        connection = self._connect()
-        for table, columns in COLUMNS.items():
+        for table in COLUMNS:
             given = [row for rows in batch for row in rows.tables[table]]
-            if not given:
-                continue
-            names = ", ".join(columns)
-            staging = f"staging_{table}"
-            connection.execute(
-                f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS "
-                f"AS SELECT {names} FROM kb.{table} LIMIT 0"
-            )
-            with connection.cursor().copy(f"COPY {staging} ({names}) FROM STDIN") as copy:
-                for row in given:
-                    copy.write_row(row)
-            update = _UPSERTS.get(table, "DO NOTHING")
-            distinct, order = _DISTINCT.get(table, ("*", ""))
-            written = connection.execute(
-                f"INSERT INTO kb.{table} AS t ({names}) SELECT {distinct} FROM {staging} {order} ON CONFLICT {update}"
-            ).rowcount
-            metrics.SINK_ROWS.labels(table, "written").inc(written)
-            metrics.SINK_ROWS.labels(table, "known").inc(len(given) - written)
+            if given:
+                # Products and pairs come again with every co-buy of theirs; intentions hardly ever.
+                written = (self._insert_new(table, given) if table == "intentions" else None) or self._merge(
+                    table, given
+                )
+                metrics.SINK_ROWS.labels(table, "written").inc(written)
+                metrics.SINK_ROWS.labels(table, "known").inc(len(given) - written)
         now = datetime.now(UTC)
         for rows in batch:
             if rows.event_time:
                 metrics.KB_AGE.observe(max(0.0, (now - rows.event_time).total_seconds()))
+
+    def _insert_new(self, table: str, given: Sequence[tuple[Any, ...]]) -> int | None:
+        """COPY straight into the table; None, and nothing written, when one of the rows is there already."""
+        connection = self._connect()
+        try:
+            with connection.transaction():
+                self._copy(f"kb.{table}", table, given)
+        except psycopg.errors.UniqueViolation:
+            return None
+        return len(given)
+
+    def _merge(self, table: str, given: Sequence[tuple[Any, ...]]) -> int:
+        """COPY into a staging table, then insert what is new; how many rows were written."""
+        connection, names, staging = self._connect(), ", ".join(COLUMNS[table]), f"staging_{table}"
+        connection.execute(
+            f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS AS SELECT {names} FROM kb.{table} LIMIT 0"
+        )
+        self._copy(staging, table, given)
+        update = _UPSERTS.get(table, "DO NOTHING")
+        distinct, order = _DISTINCT.get(table, ("*", ""))
+        return connection.execute(
+            f"INSERT INTO kb.{table} AS t ({names}) SELECT {distinct} FROM {staging} {order} ON CONFLICT {update}"
+        ).rowcount
+
+    def _copy(self, into: str, table: str, given: Sequence[tuple[Any, ...]]) -> None:
+        with self._connect().cursor().copy(f"COPY {into} ({', '.join(COLUMNS[table])}) FROM STDIN") as copy:
+            for row in given:
+                copy.write_row(row)
 
 
 #: A pair is judged again under a new pipeline version: its support may have grown, never shrunk.

@@ -49,6 +49,7 @@ class Dispatcher:
         self._waiting = 0
         #: Results set so far; grows only.
         self.finished = 0
+        self._progress = threading.Event()
 
     @property
     def answering(self) -> bool:
@@ -67,6 +68,11 @@ class Dispatcher:
     def submit(self, entries: Sequence[Entry]) -> None:
         """Hand entries over; returns at once."""
         self._loop.call_soon_threadsafe(self._enqueue, entries)
+
+    def wait_progress(self, seconds: float) -> None:
+        """Wait until a result was set since the last call, `seconds` at the most."""
+        self._progress.wait(seconds)
+        self._progress.clear()
 
     def stop(self) -> None:
         """Cancel what is unfinished and end the loop."""
@@ -102,6 +108,7 @@ class Dispatcher:
             if result is not None:
                 entry.result = result
                 self.finished += 1
+                self._progress.set()
 
     async def _handle(self, entry: Entry) -> Result | None:
         """The record's result; None when its partition was lost meanwhile."""
@@ -195,5 +202,6 @@ class Dispatcher:
 
 def not_before(record: Record) -> int:
     """When the record may be tried, milliseconds since the epoch; 0 for one that was not parked."""
-    text = record.text_header(NOT_BEFORE)
-    return int(text) if text.isdecimal() else 0
+    # Called for every record: most have no such header, and for them nothing is built.
+    text = next((value for name, value in record.headers if name == NOT_BEFORE), b"")
+    return int(text) if text.isdigit() else 0

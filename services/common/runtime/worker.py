@@ -33,6 +33,8 @@ EXIT_OK, EXIT_FENCED = 0, 3
 _COMMIT_RECORDS = 500
 _CONSUME_RECORDS = 500
 _LAG_SECONDS = 5.0
+#: A window that stays full so long is paused. Not at once: librdkafka throws away what it fetched ahead of a pause.
+_PAUSE_SECONDS = 0.5
 
 
 class Worker:
@@ -49,6 +51,8 @@ class Worker:
         self._stop_at: float | None = None
         self._assigned: set[Partition] = set()
         self._paused = False
+        #: Since when the window is full; 0 while it is not.
+        self._full_since = 0.0
         #: Parked partitions, with the time from which their head may be tried, milliseconds.
         self._held: dict[Partition, int] = {}
         #: Ends of partitions as librdkafka reports them; transaction markers make gaps that no record fills.
@@ -111,9 +115,13 @@ class Worker:
 
     def _step(self, consumer: Consumer) -> None:
         self._regulate(consumer)
-        # While something is in flight, look soon for what has finished.
-        wait = 0.02 if self._window.records else 0.2
-        messages = consumer.consume(max(1, min(self._window.room, _CONSUME_RECORDS)), wait)
+        if self._full_since and not self._paused:
+            self._dispatcher.wait_progress(0.02)
+            messages = []
+        else:
+            # While something is in flight, look soon for what has finished.
+            wait = 0.02 if self._window.records else 0.2
+            messages = consumer.consume(max(1, min(self._window.room, _CONSUME_RECORDS)), wait)
         self.health.last_poll = time.monotonic()
         self.health.answering = self._dispatcher.answering
         if messages:
@@ -135,7 +143,12 @@ class Worker:
         due = [p for p, at in self._held.items() if at <= now_ms]
         for partition in due:
             del self._held[partition]
-        stop = self._window.full or not self._dispatcher.answering
+        if not self._window.full:
+            self._full_since = 0.0
+        elif not self._full_since:
+            self._full_since = time.monotonic()
+        long_full = self._full_since > 0 and time.monotonic() - self._full_since >= _PAUSE_SECONDS
+        stop = long_full or not self._dispatcher.answering
         if stop and not self._paused:
             consumer.pause(_positions(self._assigned))
             self._paused = True
