@@ -73,12 +73,9 @@ class Platform:
         kafka = Kafka(self._folder / "kafka", self._log("kafka"), self._options.kafka_port)
         postgres = Postgres(self._folder / "postgres", self._log("postgres"), self._options.postgres_port)
         self._children.update(kafka=kafka.child, postgres=postgres.child)
-        kafka.start()
-        postgres.start()
         model_port = free_port(self._options.model_port)
         self.env = {
             "MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "MINDSTREAM_POSTGRES_DSN": postgres.dsn(),
             "MINDSTREAM_MEDIA_URL": f"file://{self._folder}/media",
             "MINDSTREAM_DATASETS_URL": f"file://{self._folder}/datasets",
             "MINDSTREAM_STATE_DIR": str(self._folder / "state"),
@@ -93,15 +90,20 @@ class Platform:
             "MINDSTREAM_RELEASE_INTERVAL_SECONDS": "60",
             **self._options.settings,
         }
+        # The model takes longest to load, so it begins first; what nobody waits for begins last.
         self._start_services([s for s in SERVICES if not s.after_topics])
+        kafka.start()
+        postgres.start()
+        self.env["MINDSTREAM_POSTGRES_DSN"] = postgres.dsn()
         self._await("Kafka", kafka.child, kafka.ready)
         self._await("PostgreSQL", postgres.child, postgres.ready)
         postgres.create_database()
         self._create_topics()
-        self._start_services([s for s in SERVICES if s.after_topics])
+        self._start_services([s for s in SERVICES if s.after_topics and s.probed])
         for service in SERVICES:
             if service.probed:
                 self._await(service.name, self._children[service.name], lambda s=service: self.probe(s.name, "ready"))  # type: ignore[misc]
+        self._start_services([s for s in SERVICES if not s.probed])
         self._write_state("ready")
         self._progress("ready")
 
