@@ -7,8 +7,8 @@ import sys
 
 from services.common import topics
 from services.common.records import Output, Record
+from services.common.runtime.main import run
 from services.common.runtime.stage import Result, Route, Stage
-from services.common.runtime.worker import run
 from services.common.settings import Settings, load_settings
 
 

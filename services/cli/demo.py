@@ -25,6 +25,8 @@ from services.common.settings import Settings
 from services.common.topics import COBUYS, PRODUCTS, PURCHASES
 
 Say = Callable[[str], None]
+#: Of every stage in summary.json, also where nothing happened.
+_COUNTS = ("in", "out", "ok", "parked", "duplicate", "dead_letter")
 
 
 @one_line_errors
@@ -145,7 +147,7 @@ def _wait_drained(settings: Settings, console: Any) -> None:
 
 
 def _stages(folder: Path) -> dict[str, dict[str, float]]:
-    """Counts of each stage since its process started: in, by outcome, and seconds of model calls."""
+    """Counts of each stage since its process started: in, out, by outcome, and seconds of model calls."""
     from prometheus_client.parser import text_string_to_metric_families
 
     state = platform_state(folder) or {"processes": {}}
@@ -160,7 +162,7 @@ def _stages(folder: Path) -> dict[str, dict[str, float]]:
                 stage = sample.labels.get("stage")
                 if stage is None:
                     continue
-                counts = stages.setdefault(stage, Counter())
+                counts = stages.setdefault(stage, Counter(dict.fromkeys(_COUNTS, 0)))
                 if sample.name == "mindstream_records_in_total":
                     counts["in"] += int(sample.value)
                 elif sample.name == "mindstream_records_out_total":

@@ -128,7 +128,6 @@ def send(settings: Settings, topic: Topic, events: list[tuple[str, Message]]) ->
         WorldFault: Kafka does not take them.
     """
     from services.common import kafka
-    from services.common.errors import WorldFault
     from services.common.records import output
 
     name = topic.name(settings)
@@ -137,24 +136,7 @@ def send(settings: Settings, topic: Topic, events: list[tuple[str, Message]]) ->
         if len(out.value) > settings.event_max_bytes:
             key = out.key.decode()
             raise InputError(f"{key}: {len(out.value)} bytes; at most {settings.event_max_bytes} (event_max_bytes)")
-    producer, failed = kafka.plain_producer(settings), []
-    for out in made:
-        while True:
-            try:
-                producer.produce(
-                    out.topic,
-                    out.value,
-                    out.key,
-                    headers=out.headers,  # type: ignore[arg-type]
-                    on_delivery=lambda error, _: failed.append(str(error)) if error else None,
-                )
-                break
-            except BufferError:
-                producer.poll(0.5)
-        producer.poll(0)
-    left = producer.flush(60)
-    if left or failed:
-        raise WorldFault("kafka", f"Kafka did not take {left + len(failed)} of {len(made)} events: {failed[:1]}")
+    kafka.send(kafka.plain_producer(settings), made)
     return len(made)
 
 

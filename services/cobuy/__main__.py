@@ -3,23 +3,21 @@
 import sys
 
 from services.common import health as health_endpoints
-from services.common import logs
+from services.common.process import configured
 from services.common.runtime.stage import Health
-from services.common.settings import SettingsError, load_settings
 
 
 def main() -> int:
     """Run by the environment's settings; the exit code."""
+    settings = configured()
     try:
-        settings = load_settings()
-        logs.configure(settings)
         from services.cobuy.app import build
 
         (settings.state_dir / "faust").mkdir(parents=True, exist_ok=True)
         health = Health()
         app = build(settings, health)
         health_endpoints.serve(settings, health)
-    except (SettingsError, OSError) as error:
+    except OSError as error:
         print(error, file=sys.stderr)
         return 2
     from mode import Worker

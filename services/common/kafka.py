@@ -10,7 +10,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from services.common.records import Record, raw_headers
+from services.common.errors import WorldFault
+from services.common.records import Output, Record, raw_headers
 from services.common.settings import Settings, librdkafka_options
 from services.common.topics import TopicSpec
 
@@ -115,6 +116,33 @@ def create_topics(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:
 def plain_producer(settings: Settings) -> Producer:
     """An idempotent producer without transactions, for the command line and the release announcer."""
     return Producer(producer_config(settings))
+
+
+def send(producer: Producer, outputs: Iterable[Output], timeout: float = 60.0) -> None:
+    """Write records and wait until Kafka has acknowledged every one.
+
+    Raises:
+        WorldFault: it did not take them all; some may be written.
+    """
+    failed: list[str] = []
+    for out in outputs:
+        while True:
+            try:
+                producer.produce(
+                    out.topic,
+                    out.value,
+                    out.key,
+                    headers=out.headers,  # type: ignore[arg-type]
+                    on_delivery=lambda error, _: failed.append(str(error)) if error else None,
+                )
+                break
+            except BufferError:
+                producer.poll(0.5)
+        producer.poll(0)
+    left = producer.flush(timeout)
+    if left or failed:
+        why = failed[0] if failed else f"no answer in {timeout:.0f} s"
+        raise WorldFault("kafka", f"Kafka did not take {left + len(failed)} records: {why}")
 
 
 def reader(settings: Settings, group: str, **ours: Any) -> Consumer:

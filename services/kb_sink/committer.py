@@ -15,7 +15,7 @@ from services.common import kafka, metrics
 from services.common.errors import WorldFault
 from services.common.kb import SCHEMA
 from services.common.postgres import migrate, world_faults
-from services.common.runtime.stage import Aborted, Fenced, Finished, Partition
+from services.common.runtime.stage import Fenced, Finished, Partition
 from services.common.settings import Settings
 from services.kb_sink.rows import COLUMNS, Rows
 
@@ -58,10 +58,9 @@ class PostgresCommitter:
 
         Raises:
             Fenced: another sink has gone further in one of the partitions; nothing is written.
-            Aborted: Kafka did not take a dead letter; nothing is written.
-            WorldFault: the database is away.
+            WorldFault: the database is away, or Kafka, for a dead letter; nothing is written.
         """
-        self._send_dead_letters(batch)
+        kafka.send(self._producer, [output for finished in batch for output in finished.result.outputs])
         first = {}
         for finished in reversed(batch):
             first[finished.record.topic, finished.record.partition] = finished.record.offset
@@ -91,20 +90,6 @@ class PostgresCommitter:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _send_dead_letters(self, batch: Sequence[Finished]) -> None:
-        failed: list[str] = []
-        outputs = [output for finished in batch for output in finished.result.outputs]
-        for o in outputs:
-            self._producer.produce(
-                o.topic,
-                o.value,
-                o.key,
-                headers=o.headers,  # type: ignore[arg-type]
-                on_delivery=lambda error, _: failed.append(str(error)) if error else None,
-            )
-        if outputs and (self._producer.flush(30) or failed):
-            raise Aborted(f"dead letters were not taken by Kafka: {failed[:1]}")
 
     def _advance(self, first: Mapping[Partition, int], offsets: Mapping[Partition, int]) -> None:
         """Move the offsets, if the database is not past what is written now.

@@ -11,13 +11,14 @@ import psycopg
 from mindstream.events.v1.dataset_pb2 import DatasetRelease
 
 from services.common import health as health_endpoints
-from services.common import kafka, logs, topics
+from services.common import kafka, topics
 from services.common.errors import WorldFault
 from services.common.kb import SCHEMA
 from services.common.postgres import migrate, world_faults
+from services.common.process import configured
 from services.common.records import output
 from services.common.runtime.stage import Health
-from services.common.settings import Settings, SettingsError, load_settings
+from services.common.settings import Settings
 from services.kb_sink.committer import MIGRATIONS
 from services.kb_sink.release import Release, make_release
 
@@ -69,27 +70,12 @@ def _announce(settings: Settings, made: Release) -> None:
         message.splits.add(**split)
     message.published_at.GetCurrentTime()
     out = output(topics.DATASETS, topics.DATASETS.name(settings), made.release_id, message, stage=NAME)
-    producer = kafka.plain_producer(settings)
-    failed: list[str] = []
-    producer.produce(
-        out.topic,
-        out.value,
-        out.key,
-        headers=out.headers,  # type: ignore[arg-type]
-        on_delivery=lambda error, _: failed.append(str(error)) if error else None,
-    )
-    if producer.flush(30) or failed:
-        raise WorldFault("kafka", f"the release was not announced: {''.join(failed) or 'Kafka does not answer'}")
+    kafka.send(kafka.plain_producer(settings), [out])
 
 
 def main() -> int:
     """Release now (`--once`), or at every interval until SIGTERM; the exit code."""
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    logs.configure(settings)
+    settings = configured()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -57,7 +57,7 @@ async def channel(scripted: _Server) -> AsyncIterator[grpc.aio.Channel]:
     ask = grpc.unary_unary_rpc_method_handler(
         scripted.ask,
         StringValue.FromString,
-        StringValue.SerializeToString,  # type: ignore[arg-type]
+        StringValue.SerializeToString,
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", {"Ask": ask}),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -1,22 +1,48 @@
-"""What every stage's `__main__` does alike."""
+"""A stage's worker as a process: signals, health endpoints, exit codes."""
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import sys
 from collections.abc import Callable
 
-from services.common import logs
+from confluent_kafka import KafkaException
+
+from services.common import health
+from services.common.process import configured
+from services.common.runtime.routes import missing_topics
 from services.common.runtime.stage import Committer, Stage
-from services.common.runtime.worker import run
-from services.common.settings import Settings, SettingsError, load_settings
+from services.common.runtime.worker import Worker
+from services.common.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 def main(stage: Callable[[Settings], Stage], committer: Callable[[Settings], Committer] | None = None) -> int:
     """Run a stage by the environment's settings; the exit code."""
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    logs.configure(settings)
+    settings = configured()
     return run(stage(settings), settings, committer(settings) if committer else None)
+
+
+def run(stage: Stage, settings: Settings, committer: Committer | None = None) -> int:
+    """Run a stage's worker in this process until SIGTERM or SIGINT; the exit code."""
+    worker = Worker(stage, settings, committer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    try:
+        port = health.serve(settings, worker.health)
+    except OSError as error:
+        print(f"{stage.name}: cannot serve health on port {settings.http_port}: {error.strerror}", file=sys.stderr)
+        return 2
+    _log.info("%s worker, slot %s, pid %d, health on port %d", stage.name, settings.worker_slot, os.getpid(), port)
+    try:
+        missing = missing_topics(stage, settings)
+    except KafkaException as error:
+        print(f"{stage.name}: Kafka at {settings.kafka_bootstrap_servers}: {error.args[0].str()}", file=sys.stderr)
+        return 3
+    if missing:
+        print(f"{stage.name}: no topic {', '.join(missing)} (run: mindstream topics)", file=sys.stderr)
+        return 2
+    return worker.run()

@@ -7,21 +7,18 @@ partition. Results of partitions that are still ours survive an aborted transact
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from services.common import health as health_endpoints
 from services.common import kafka, metrics, topics
 from services.common.errors import WorldFault
 from services.common.records import Record
 from services.common.runtime.dispatch import Dispatcher, not_before
-from services.common.runtime.stage import Aborted, Committer, Fenced, Finished, Handler, Health, Partition, Stage
+from services.common.runtime.routes import handlers
+from services.common.runtime.stage import Aborted, Committer, Fenced, Finished, Health, Partition, Stage
 from services.common.runtime.transactions import KafkaCommitter
 from services.common.runtime.window import Window
 from services.common.settings import Settings
@@ -44,7 +41,7 @@ class Worker:
         self.health = Health()
         self._stage = stage
         self._settings = settings
-        self._handlers = _handlers(stage, settings)
+        self._handlers = handlers(stage, settings)
         self._committer = committer or KafkaCommitter(settings, stage.name, self._heartbeat)
         self._dispatcher = Dispatcher(stage, self._handlers, settings)
         self._window = Window(settings.window_records, settings.window_bytes)
@@ -318,45 +315,3 @@ class Worker:
 
 def _positions(partitions: set[Partition] | Sequence[Partition]) -> list[TopicPartition]:
     return [TopicPartition(topic, partition) for topic, partition in partitions]
-
-
-def _handlers(stage: Stage, settings: Settings) -> dict[str, Handler]:
-    """Handlers by topic on the wire, retry topics included."""
-    found: dict[str, Handler] = {}
-    for route in stage.routes:
-        name = route.topic.name(settings)
-        found[name] = route.handle
-        if route.topic.parks:
-            found[topics.retry_name(name, stage.name)] = route.handle
-    return found
-
-
-def missing_topics(stage: Stage, settings: Settings) -> list[str]:
-    """Topics the stage reads that the broker does not have.
-
-    Raises:
-        KafkaException: the broker does not answer.
-    """
-    return sorted(set(_handlers(stage, settings)) - set(kafka.existing_topics(settings)))
-
-
-def run(stage: Stage, settings: Settings, committer: Committer | None = None) -> int:
-    """Run a stage's worker in this process until SIGTERM or SIGINT; the exit code."""
-    worker = Worker(stage, settings, committer)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
-    try:
-        port = health_endpoints.serve(settings, worker.health)
-    except OSError as error:
-        print(f"{stage.name}: cannot serve health on port {settings.http_port}: {error.strerror}", file=sys.stderr)
-        return 2
-    _log.info("%s worker, slot %s, pid %d, health on port %d", stage.name, settings.worker_slot, os.getpid(), port)
-    try:
-        missing = missing_topics(stage, settings)
-    except KafkaException as error:
-        print(f"{stage.name}: Kafka at {settings.kafka_bootstrap_servers}: {error.args[0].str()}", file=sys.stderr)
-        return 3
-    if missing:
-        print(f"{stage.name}: no topic {', '.join(missing)} (run: mindstream topics)", file=sys.stderr)
-        return 2
-    return worker.run()

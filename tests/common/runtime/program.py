@@ -16,8 +16,8 @@ from services.common import topics
 from services.common.errors import EventFault, Parked, ServerCrashed, WorldFault
 from services.common.records import Output, Record
 from services.common.runtime.isolation import ISOLATE
+from services.common.runtime.main import run
 from services.common.runtime.stage import Result, Route, Stage
-from services.common.runtime.worker import run
 from services.common.settings import Settings, load_settings
 
 METHOD = "/test.Model/Answer"
