@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -79,6 +80,7 @@ async def serve(settings: Settings) -> int:
             calls.engine = loading.result()
         except CheckpointError as error:
             print(error, file=sys.stderr)
+            await server.stop(None)
             return 2
         for name in ["", *names]:
             await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -88,6 +90,10 @@ async def serve(settings: Settings) -> int:
     probes.answering = False
     await checks.enter_graceful_shutdown()
     await server.stop(settings.server_grace_seconds)
+    if not loading.done():
+        # A load cannot be called off, and the interpreter would wait for its thread: minutes, with nothing to finish.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 
