@@ -115,10 +115,9 @@ class PostgresCommitter:
         for table in COLUMNS:
             given = [row for rows in batch for row in rows.tables[table]]
             if given:
-                # Products and pairs come again with every co-buy of theirs; intentions hardly ever.
-                written = (self._insert_new(table, given) if table == "intentions" else None) or self._merge(
-                    table, given
-                )
+                # Products come again with every co-buy of theirs; pairs and intentions hardly ever.
+                new = self._insert_new(table, given) if table != "products" else None
+                written = self._merge(table, given) if new is None else new
                 metrics.SINK_ROWS.labels(table, "written").inc(written)
                 metrics.SINK_ROWS.labels(table, "known").inc(len(given) - written)
         now = datetime.now(UTC)

@@ -60,18 +60,20 @@ def rows(record: Record) -> Rows:
         judged.judged_by.model_version, judged.judged_by.prompt_version,
         _time(judged.generated_by.at), _time(judged.judged_at),
     )  # fmt: skip
+    pair, threshold = cobuy.pair_id, judged.threshold
     intentions: list[tuple[Any, ...]] = []
     for one in judged.judged:
         i = one.intention
-        if not i.intention_id:
-            raise invalid(f"an intention of {cobuy.pair_id!r} has no id")
-        if i.relation not in BY_NAME:
-            raise invalid(f"intention {i.intention_id}: unknown relation {i.relation!r}")
-        verdict = one.verdict == VERDICT_ACCEPTED
-        if max(i.sample, i.tokens) >= 2**31:
-            raise invalid(f"intention {i.intention_id}: sample or tokens out of range")
-        own = (i.intention_id, cobuy.pair_id, i.relation, i.text, i.sample, i.tokens, one.score, verdict)
-        intentions.append((*own, judged.threshold, *provenance))
+        key, relation, sample, tokens = i.intention_id, i.relation, i.sample, i.tokens
+        if not key:
+            raise invalid(f"an intention of {pair!r} has no id")
+        if relation not in BY_NAME:
+            raise invalid(f"intention {key}: unknown relation {relation!r}")
+        if sample >= 2**31 or tokens >= 2**31:
+            raise invalid(f"intention {key}: sample or tokens out of range")
+        accepted = one.verdict == VERDICT_ACCEPTED
+        own = (key, pair, relation, i.text, sample, tokens, one.score, accepted, threshold)
+        intentions.append(own + provenance)
     first = _time(cobuy.first_seen) if cobuy.HasField("first_seen") else None
     last = _time(cobuy.last_seen) if cobuy.HasField("last_seen") else None
     made = Rows(
