@@ -12,9 +12,9 @@ import socket
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LIBRDKAFKA_PREFIX = "MINDSTREAM_LIBRDKAFKA_"
@@ -72,7 +72,9 @@ class Settings(BaseSettings):
     http_port: int = Field(
         9100, ge=0, description="Port of /metrics and /health/{startup,ready,live}; 0 takes a free one."
     )
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="DEBUG, INFO, WARNING or ERROR."
+    )
     log_json: bool = Field(False, description="One JSON object per log line instead of text.")
 
     # -- Co-buys -------------------------------------------------------------------------------------------------
@@ -165,6 +167,13 @@ class Settings(BaseSettings):
     release_min_new: int = Field(1, ge=1, description="New intentions before a release is made.")
     release_keep: int = Field(10, ge=1, description="Releases kept.")
 
+    @model_validator(mode="after")
+    def _key_with_certificate(self) -> Self:
+        if (self.grpc_tls_cert is None) != (self.grpc_tls_key is None):
+            # One without the other would mean plain text where someone asked for TLS.
+            raise ValueError("MINDSTREAM_GRPC_TLS_CERT and MINDSTREAM_GRPC_TLS_KEY are set together or not at all")
+        return self
+
     @property
     def worker_slot(self) -> str:
         """The slot, or the host name where none is set."""
@@ -191,5 +200,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
         name = "_".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"MINDSTREAM_{name}: {first['msg']} (got {first['input']!r})") from None

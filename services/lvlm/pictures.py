@@ -22,8 +22,10 @@ def opened(content: bytes, most_pixels: int) -> Image.Image:
         if picture.width * picture.height > most_pixels:
             raise OSError(f"{picture.width}x{picture.height} is more than {most_pixels} pixels")
         return picture.convert("RGB")
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # What Pillow says of some broken files.
+    except OSError:
+        raise
+    except Exception as error:
+        # A broken file can fail anywhere in Pillow, with any error.
         raise OSError(str(error)) from None
 
 

@@ -36,6 +36,9 @@ async def serve(settings: Settings) -> int:
     if unknown or not jobs:
         print(f"MINDSTREAM_SERVER_JOBS: {', '.join(unknown) or 'empty'}; known: {', '.join(JOBS)}", file=sys.stderr)
         return 2
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
     calls = Calls(settings)
     limit = settings.grpc_max_message_bytes
     server = grpc.aio.server(
@@ -66,9 +69,6 @@ async def serve(settings: Settings) -> int:
         return 2
     await server.start()
 
-    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     loading = loop.run_in_executor(futures.ThreadPoolExecutor(1, "load"), _load, settings)
     stop = asyncio.ensure_future(stopping.wait())
     first: set[asyncio.Future[Any]] = {loading, stop}
@@ -106,6 +106,8 @@ def _load(settings: Settings) -> Engine:
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> None:
     if settings.grpc_tls_cert is None or settings.grpc_tls_key is None:
+        if settings.grpc_tls_ca is not None:
+            raise OSError("MINDSTREAM_GRPC_TLS_CA is set, but no certificate to serve with (MINDSTREAM_GRPC_TLS_CERT)")
         server.add_insecure_port(settings.server_bind)
         return
     authority = settings.grpc_tls_ca.read_bytes() if settings.grpc_tls_ca else None

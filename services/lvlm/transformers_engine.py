@@ -51,15 +51,14 @@ class TransformersEngine:
             processors: Any = AutoProcessor
             self._processor: Any = processors.from_pretrained(folder)
             models: Any = AutoModelForImageTextToText
-            self._model: Any = models.from_pretrained(folder, dtype=getattr(torch, dtype))
+            self._model: Any = models.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
         except Exception as error:
             # A checkpoint can be broken in any way, and each library says it with an error of its own.
             line = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"cannot load the checkpoint {settings.model}: {line}") from None
+            raise CheckpointError(f"cannot load the checkpoint {settings.model} on {device}: {line}") from None
         if not getattr(self._processor, "chat_template", None):
             raise CheckpointError(f"the checkpoint {settings.model} has no chat template")
         self._torch = torch
-        self._model.to(device)
         self._model.eval()
         self._tokenizer: Any = self._processor.tokenizer
         # The last position must be the last token of every prompt.
