@@ -20,8 +20,8 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this child when the supervisor's main thread is gone (Linux only)."""
+def die_with_parent() -> None:
+    """Between fork and exec: the kernel kills this child when its parent's main thread is gone (Linux only)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setpgid(0, 0)  # A Ctrl-C at the terminal reaches the supervisor alone, which stops all in order.
@@ -53,7 +53,7 @@ class Child:
                 user=self.user,
                 group=pwd.getpwnam(self.user).pw_gid if self.user else None,
                 extra_groups=[] if self.user else None,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self.starts += 1
 

@@ -106,12 +106,16 @@ def _read(products: Path, purchases: Path | None, cobuys: Path | None, limit: in
 @contextmanager
 def _platform(folder: Path, model: str, say: Say) -> Iterator[Path]:
     """A supervisor as a process of its own, until the block ends."""
+    from deploy.local.process import die_with_parent
+
     running = platform_state(folder)
     if running and running["state"] == "ready":
         yield folder
         return
     command = [sys.executable, "-m", "deploy.local", str(folder), *([model] if model else [])]
-    supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    supervisor = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+    )
     assert supervisor.stdout is not None
     assert supervisor.stderr is not None
     try:

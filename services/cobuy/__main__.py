@@ -5,6 +5,7 @@ import sys
 from services.common import health as health_endpoints
 from services.common.process import configured
 from services.common.runtime.stage import Health
+from services.common.settings import SettingsError
 
 
 def main() -> int:
@@ -17,7 +18,7 @@ def main() -> int:
         health = Health()
         app = build(settings, health)
         health_endpoints.serve(settings, health)
-    except OSError as error:
+    except (SettingsError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     from mode import Worker
