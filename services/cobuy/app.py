@@ -158,7 +158,7 @@ class Cobuy:
             occurrence.occurred_at.FromMicroseconds(round(pair.at * 1e6))
             await self._send(output(topics.OCCURRENCES, name, occurrence.pair_id, occurrence, stage=NAME, cause=record))
         if window:
-            self._customers[key] = baskets.dump(baskets.with_order(history, order, window))
+            self._customers[key] = baskets.dump(baskets.with_order(history, order))
         return "ok"
 
     async def _count(self, record: Record) -> str:

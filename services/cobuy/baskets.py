@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 #: Orders kept per customer at the most, so that one customer cannot grow without bound.
-MAX_ORDERS = 200
+MAX_ORDERS = 100
 
 
 @dataclass
@@ -36,14 +36,13 @@ def distinct(products: Iterable[str], cap: int) -> tuple[list[str], int]:
     return kept[:cap], max(0, len(kept) - cap)
 
 
-def with_order(history: list[Basket], order: Basket, window: float) -> list[Basket]:
-    """The customer's history with this order in it, once.
+def with_order(history: list[Basket], order: Basket) -> list[Basket]:
+    """The customer's history with this order in it, once; the newest `MAX_ORDERS` are kept.
 
-    Two windows are kept, so that an order which comes up to one window late still meets all of its neighbours.
+    Kept whatever their age: partitions of `purchases` run at their own speed, and a shop that loads its history sends
+    orders in any order, so an order may come any time after its neighbours.
     """
     kept = [basket for basket in history if basket.order_id != order.order_id] + [order]
-    newest = max(basket.at for basket in kept)
-    kept = [basket for basket in kept if newest - basket.at <= 2 * window or basket is order]
     return sorted(kept, key=_when)[-MAX_ORDERS:]
 
 
