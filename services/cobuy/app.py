@@ -9,7 +9,6 @@ acknowledged before a table is updated, and everything that may come again count
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,7 +21,7 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 from services.cobuy import baskets
 from services.cobuy.baskets import Basket
 from services.cobuy.purchases import purchase
-from services.cobuy.recovery import CommitWatch, HeldTableManager
+from services.cobuy.recovery import RestingTableManager, RestingTransport
 from services.cobuy.security import broker_credentials
 from services.cobuy.support import Support
 from services.common import metrics, topics
@@ -60,8 +59,9 @@ def build(settings: Settings, health: Health) -> Any:
         topic_allow_declare=False,
         stream_wait_empty=False,
         web_enabled=False,
-        TableManager=HeldTableManager,
+        TableManager=RestingTableManager,
     )
+    app.transport = RestingTransport(app.conf.broker_consumer, app)
     Cobuy(app, settings, health)
     return app
 
@@ -191,13 +191,7 @@ class Cobuy:
 
     async def _beat(self) -> None:
         """Tell the health endpoints what Faust knows."""
-        # Faust commits every 2.8 s; several times that is no longer waiting.
-        watch = CommitWatch(15.0)
         while not self._app.should_stop:
-            if stuck := watch.stuck(self._app.consumer, time.monotonic()):
-                _log.error("offsets stand still in %s: starting anew", ", ".join(stuck))
-                logging.shutdown()
-                os._exit(3)
             self._health.last_poll = time.monotonic()
             self._health.started = not self._app.rebalancing and self._app.tables.recovery.completed.is_set()
             self._health.assigned = bool(self._app.assignor.assigned_actives())
