@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 import urllib.error
@@ -19,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from deploy.local.cache import cache_dir
 from deploy.local.errors import PlatformError
 from deploy.local.kafka import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.process import Child, free_port, listens
 from deploy.local.services import SERVICES, Service
+from models.demo import CHECKPOINT, NOTICE
 
 STATE_FILE = "platform.json"
 #: What the start needs, bytes: the sum of the processes with the small model, and room for Kafka's first segments.
@@ -68,7 +67,9 @@ class Platform:
         """
         self._own_folder()
         _check_room(self._folder)
-        model = self._options.model or str(self._small_checkpoint())
+        model = self._options.model or str(CHECKPOINT)
+        if not self._options.model:
+            self._progress(NOTICE)
         self._progress("Kafka: preparing")
         kafka = Kafka(self._folder / "kafka", self._log("kafka"), self._options.kafka_port)
         postgres = Postgres(self._folder / "postgres", self._log("postgres"), self._options.postgres_port)
@@ -156,17 +157,6 @@ class Platform:
             raise PlatformError(f"{self._folder} is in use by another `mindstream up`") from None
         except OSError as error:
             raise PlatformError(f"cannot use {self._folder}: {error.strerror}") from None
-
-    def _small_checkpoint(self) -> Path:
-        folder = cache_dir() / "untrained-llava"
-        if not (folder / "config.json").exists():
-            self._progress("model: making the small untrained checkpoint (once)")
-            made = subprocess.run(
-                [sys.executable, "-m", "models.small.make", str(folder)], capture_output=True, text=True
-            )
-            if made.returncode:
-                raise PlatformError(f"cannot make the small checkpoint: {made.stderr.strip().splitlines()[-1][:200]}")
-        return folder
 
     def _create_topics(self) -> None:
         from services.common import kafka, topics

@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from models.demo import CHECKPOINT, NOTICE, SAMPLE
 from services.cli import feed
 from services.cli.common import AWAY, InputError, fail, one_line_errors, platform_state, settings_for
 from services.cli.kb import connected, export_to
@@ -25,6 +26,8 @@ from services.common.settings import Settings
 from services.common.topics import COBUYS, PRODUCTS, PURCHASES
 
 Say = Callable[[str], None]
+#: Intentions that the demo prints.
+_SHOWN = 8
 #: Of every stage in summary.json, also where nothing happened.
 _COUNTS = ("in", "out", "ok", "parked", "duplicate", "dead_letter")
 
@@ -41,7 +44,7 @@ def demo(
     data_dir: Annotated[
         Path | None, typer.Option(help="Keep the platform's data here; else a new one, removed.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Checkpoint; the small untrained one where missing.")] = "",
+    model: Annotated[str, typer.Option(help="Checkpoint, a Hub id or a folder; the demo model where missing.")] = "",
 ) -> None:
     """Start everything, feed a sample or your files, wait until all is judged, and leave the results.
 
@@ -56,7 +59,7 @@ def demo(
         if products is None:
             if purchases or cobuys:
                 raise InputError("--purchases and --cobuys need --products")
-            products, purchases = feed_sample(Path(tmp))
+            products, purchases = SAMPLE / "products.jsonl", SAMPLE / "purchases.jsonl"
         events = _read(products, purchases, cobuys, limit)
         began = time.monotonic()
         with _platform(
@@ -76,13 +79,6 @@ def demo(
             }
         (out / "summary.json").write_text(json.dumps(summary, indent=1, default=str))
     console.print(f"{summary['intentions']} intentions of {summary['pairs']} co-buys in {out}", style="bold")
-
-
-def feed_sample(folder: Path) -> tuple[Path, Path]:
-    """The built-in sample's files."""
-    from services.cli.sample import write_sample
-
-    return write_sample(folder / "sample")
 
 
 def _read(products: Path, purchases: Path | None, cobuys: Path | None, limit: int) -> list[tuple[Any, list[Any]]]:
@@ -178,6 +174,17 @@ def _stages(folder: Path) -> dict[str, dict[str, float]]:
     return {stage: dict(counts) for stage, counts in sorted(stages.items())}
 
 
+def _varied(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first few rows, each of another pair and another relation."""
+    chosen: list[dict[str, Any]] = []
+    for row in rows:
+        if all(row[name] != other[name] for other in chosen for name in ("pair_id", "relation")):
+            chosen.append(row)
+        if len(chosen) == _SHOWN:
+            break
+    return chosen
+
+
 def _leave(out: Path, folder: Path, settings: Settings) -> dict[str, Any]:
     """Write kb.jsonl and datasets/, and say some of what was learned."""
     from services.common import datasets, kb
@@ -185,10 +192,12 @@ def _leave(out: Path, folder: Path, settings: Settings) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     with connected(folder) as connection:
         count = export_to(connection, out / "kb.jsonl")
-        best = list(kb.intentions(connection, kb.Query(limit=5, accepted_only=True), by_score=True))
+        learned = _varied(kb.intentions(connection, kb.Query(accepted_only=True), by_score=True))
         counts = kb.stats(connection)
-    for row in best:
+    for row in learned:
         print(f"{row['score']:.2f}  {row['title_a'][:50]} + {row['title_b'][:50]}: {row['sentence'][:120]}")
+    if settings.model == str(CHECKPOINT):
+        print(NOTICE)
     done = subprocess.run([sys.executable, "-m", "services.kb_sink.releases", "--once"], capture_output=True, text=True)
     if done.returncode:
         fail(done.stderr.strip().splitlines()[-1], AWAY)

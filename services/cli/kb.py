@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from models.demo import NOTICE, speaks_in
 from services.cli.common import InputError, one_line_errors, print_json, settings_for
 
 app = typer.Typer(no_args_is_help=True, help="Query, count and export purchase intentions.")
@@ -66,6 +67,8 @@ def query(
         kept = "yes" if row["accepted"] else "no"
         table.add_row(f"{row['score']:.2f}", kept, row["title_a"][:40], row["title_b"][:40], row["sentence"][:100])
     Console().print(table)
+    if any(speaks_in(row["generator_model"]) for row in rows):
+        print(NOTICE)
 
 
 @app.command()

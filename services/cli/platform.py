@@ -14,9 +14,7 @@ def up(
     data_dir: Annotated[
         Path, typer.Option(help="All state is here; the same folder goes on where it stopped.")
     ] = DATA_DIR,
-    model: Annotated[
-        str, typer.Option(help="Checkpoint: a Hub id or a folder; the small untrained one where missing.")
-    ] = "",
+    model: Annotated[str, typer.Option(help="Checkpoint: a Hub id or a folder; the demo model where missing.")] = "",
     kafka_port: Annotated[int, typer.Option(help="Kafka's port; 0 takes a free one.")] = 0,
     postgres_port: Annotated[int, typer.Option(help="PostgreSQL's port; 0 takes a free one.")] = 0,
     model_port: Annotated[int, typer.Option(help="The model server's gRPC port; 0 takes a free one.")] = 0,

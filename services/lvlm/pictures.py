@@ -9,6 +9,8 @@ from PIL import Image
 
 #: Width of the bar between two stacked pictures, as a share of the wider one.
 _BAR = 0.03
+#: CLIP's mean colour, with which LLaVA's own training pads.
+_PADDING = (122, 116, 104)
 
 
 def opened(content: bytes, most_pixels: int) -> Image.Image:
@@ -21,7 +23,7 @@ def opened(content: bytes, most_pixels: int) -> Image.Image:
         picture = Image.open(io.BytesIO(content))
         if picture.width * picture.height > most_pixels:
             raise OSError(f"{picture.width}x{picture.height} is more than {most_pixels} pixels")
-        return picture.convert("RGB")
+        return _squared(picture.convert("RGB"))
     except OSError:
         raise
     except Exception as error:
@@ -30,7 +32,7 @@ def opened(content: bytes, most_pixels: int) -> Image.Image:
 
 
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures one above the other at the same width, with a dark bar between (MIND, section 3.3)."""
+    """Pictures one above the other at the same width, with a dark bar between (MIND, section 3.3); a square."""
     width = max(picture.width for picture in pictures)
     scaled = [p.resize((width, max(1, round(p.height * width / p.width))), Image.Resampling.BICUBIC) for p in pictures]
     bar = max(1, round(width * _BAR))
@@ -39,4 +41,14 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
     for picture in scaled:
         sheet.paste(picture, (0, top))
         top += picture.height + bar
-    return sheet
+    return _squared(sheet)
+
+
+def _squared(picture: Image.Image) -> Image.Image:
+    """The picture in the middle of a square: CLIP's preprocessing crops what sticks out of its central square."""
+    side = max(picture.size)
+    if picture.width == picture.height:
+        return picture
+    square = Image.new("RGB", (side, side), _PADDING)
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return square

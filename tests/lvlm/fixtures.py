@@ -11,7 +11,6 @@ import grpc
 import pytest
 from PIL import Image
 
-from models.small.make import make
 from services.common.media import MediaStore
 from services.common.settings import Settings
 from services.extractor import server as extractor
@@ -19,6 +18,7 @@ from services.filter import server as judge
 from services.generator import server as generator
 from services.lvlm.calls import Calls
 from services.lvlm.transformers_engine import TransformersEngine
+from tests.lvlm.untrained import make
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from models.small.make import make
 from services.common.relations import RELATIONS
 from services.common.settings import Settings
 from services.generator.server import branch
 from services.lvlm.engine import Branch, Prefix, PromptTooLong
 from services.lvlm.transformers_engine import CheckpointError, TransformersEngine
+from tests.lvlm.untrained import make
 
 _PICTURED = Prefix("First: a red cup.\nSecond: a saucer.", (Image.radial_gradient("L").convert("RGB"),))
 _PREFIXES = [Prefix("First: a red cup.\nSecond: a saucer."), _PICTURED]

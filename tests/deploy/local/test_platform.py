@@ -19,7 +19,7 @@ import psutil
 import pytest
 from mindstream.events.v1.cobuy_pb2 import CoBuy
 
-from services.cli.sample import write_sample
+from models.demo import SAMPLE
 from services.common.kafka import plain_producer
 from services.common.relations import RELATIONS
 from services.common.settings import Settings
@@ -73,7 +73,7 @@ def folder(platform_folder: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def feed(folder: Path, inputs: Path, pairs: int = PAIRS) -> None:
-    products, _ = write_sample(inputs)
+    products = SAMPLE / "products.jsonl"
     ids = [json.loads(line)["product_id"] for line in products.read_text().splitlines()][:5]
     rows = [{"product_a": a, "product_b": b} for a, b in list(combinations(ids, 2))[:pairs]]
     cobuys = inputs / "cobuys.jsonl"
@@ -147,7 +147,7 @@ def test_a_restart_goes_on_and_a_second_supervisor_is_refused(folder: Path, tmp_
 def mended_letters_come_through(folder: Path, tmp_path: Path) -> None:
     """Bad events beside a good one: each a dead letter with its reason, and a replay of it, mended, is judged."""
     settings = Settings(kafka_bootstrap_servers=state(folder)["env"]["MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS"])
-    rows = (tmp_path / "products.jsonl").read_text().splitlines()
+    rows = (SAMPLE / "products.jsonl").read_text().splitlines()
     first, second = [json.loads(line)["product_id"] for line in rows][5:7]  # In no pair so far.
     self_pair = CoBuy(product_a=first, product_b=first).SerializeToString()
     producer = plain_producer(settings)

@@ -1,14 +1,12 @@
-"""Make a small LLaVA checkpoint with random weights: `python -m models.small.make DIR`.
+"""A small LLaVA checkpoint with random weights: noise that differs from prompt to prompt, made in a second.
 
-It has the real architecture (CLIP vision tower, projector, Llama) and every file that a real one has, so that the
-whole path runs on a laptop. It has learned nothing: what it says is noise, and is labelled so by its name.
+It has the real architecture (CLIP vision tower, projector, Llama) and every file that a real one has.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,9 +97,3 @@ def make(folder: Path, seed: int = 0) -> None:
         processor.save_pretrained(made)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(made, folder)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m models.small.make DIR")
-    make(Path(sys.argv[1]))
