@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deploy.local.kafka import Kafka
@@ -16,6 +17,10 @@ from deploy.local.process import Child
 from services.common import kafka as clients
 from services.common import topics
 from services.common.settings import Settings
+
+# Machines differ, and the first example fills caches: no absolute time is asserted.
+hypothesis.settings.register_profile("mindstream", deadline=None)
+hypothesis.settings.load_profile("mindstream")
 
 
 def _await_ready(child: Child, ready: Callable[[], bool]) -> None:

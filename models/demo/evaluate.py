@@ -29,8 +29,9 @@ from services.common.relations import RELATIONS, sentence
 from services.common.settings import Settings
 from services.extractor.server import parsed
 from services.generator.server import completed
+from services.lvlm.checkpoint import CheckpointError
 from services.lvlm.engine import Branch, Engine, Prefix
-from services.lvlm.transformers_engine import CheckpointError, TransformersEngine
+from services.lvlm.load import load_engine
 
 _SEED = 20_261
 _THRESHOLD = 0.5
@@ -296,7 +297,7 @@ def main() -> None:
     parser.add_argument("--card", type=Path, help="model card to write the tables into")
     asked = parser.parse_args()
     try:
-        engine = TransformersEngine(Settings(model=str(asked.checkpoint)))
+        engine = load_engine(Settings(model=str(asked.checkpoint)))
     except CheckpointError as error:
         sys.exit(str(error))
     model, rng = Model(engine), random.Random(_SEED)

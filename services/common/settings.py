@@ -149,6 +149,13 @@ class Settings(BaseSettings):
     )
     model_device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     model_threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves torch's default.")
+    engine: Literal["auto", "tree", "plain"] = Field(
+        "auto",
+        description="tree decodes all branches of a co-buy over one prefix; plain is transformers' generate(); auto "
+        "takes the tree where the checkpoint's attention allows.",
+    )
+    sample_temperature: float = Field(0.8, gt=0, description="Temperature of sampled intentions (samples above one).")
+    sample_top_p: float = Field(0.95, gt=0, le=1, description="Share of the likeliest tokens that samples come from.")
     max_new_tokens: int = Field(64, ge=1, description="Longest intention, tokens.")
     features_max_new_tokens: int = Field(192, ge=1, description="Longest feature answer, tokens.")
 

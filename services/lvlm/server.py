@@ -74,7 +74,7 @@ async def serve(settings: Settings) -> int:
     first: set[asyncio.Future[Any]] = {loading, stop}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if loading.done():
-        from services.lvlm.transformers_engine import CheckpointError
+        from services.lvlm.checkpoint import CheckpointError
 
         try:
             calls.engine = loading.result()
@@ -99,9 +99,9 @@ async def serve(settings: Settings) -> int:
 
 def _load(settings: Settings) -> Engine:
     # Here, not above: importing torch takes seconds in which the port is already open.
-    from services.lvlm.transformers_engine import TransformersEngine
+    from services.lvlm.load import load_engine
 
-    return TransformersEngine(settings)
+    return load_engine(settings)
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> None:

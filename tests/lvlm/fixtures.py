@@ -17,7 +17,8 @@ from services.extractor import server as extractor
 from services.filter import server as judge
 from services.generator import server as generator
 from services.lvlm.calls import Calls
-from services.lvlm.transformers_engine import TransformersEngine
+from services.lvlm.engine import Engine
+from services.lvlm.load import load_engine
 from tests.lvlm.untrained import make
 
 
@@ -29,8 +30,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine(checkpoint: Path) -> TransformersEngine:
-    return TransformersEngine(Settings(model=str(checkpoint), model_device="cpu"))
+def engine(checkpoint: Path) -> Engine:
+    return load_engine(Settings(model=str(checkpoint), model_device="cpu"))
 
 
 def png(color: str) -> bytes:
@@ -51,7 +52,7 @@ class Served:
 
 
 @pytest.fixture
-async def served(engine: TransformersEngine, tmp_path: Path) -> AsyncIterator[Served]:
+async def served(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
     settings = Settings(
         media_url=f"file://{tmp_path}/media", server_queue=3, max_new_tokens=12, features_max_new_tokens=24
     )

@@ -1,0 +1,31 @@
+"""The engine of the settings."""
+
+from __future__ import annotations
+
+import logging
+
+from services.common.settings import Settings
+from services.lvlm.checkpoint import Checkpoint, CheckpointError
+from services.lvlm.engine import Engine
+from services.lvlm.plain import PlainEngine
+from services.lvlm.tree.engine import TreeEngine, UnsupportedCheckpoint
+
+_log = logging.getLogger(__name__)
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Load the checkpoint into the tree engine, or where that does not know its attention into the plain one.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or `engine` is `tree` and it cannot be decoded so.
+    """
+    checkpoint = Checkpoint(settings)
+    if settings.engine == "plain":
+        return PlainEngine(checkpoint, settings)
+    try:
+        return TreeEngine(checkpoint, settings)
+    except UnsupportedCheckpoint as error:
+        if settings.engine == "tree":
+            raise CheckpointError(f"the tree engine cannot decode {settings.model}: {error}") from None
+        _log.warning("the tree engine cannot decode %s: %s; taking the plain one", settings.model, error)
+        return PlainEngine(checkpoint, settings)
