@@ -1,4 +1,4 @@
-"""From `mindstream up` on an installed machine to all ready, with the small checkpoint."""
+"""From `mindstream up` on an installed machine to all ready, with the demo model."""
 
 from __future__ import annotations
 

@@ -21,8 +21,13 @@ from services.lvlm.load import load_engine
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return load_engine(Settings(model=str(CHECKPOINT), model_device="cpu", model_dtype=request.param))
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def engine(dtype: str) -> Engine:
+    return load_engine(Settings(model=str(CHECKPOINT), model_device="cpu", model_dtype=dtype, engine="tree"))
 
 
 def test_it_is_small_and_labelled(engine: Engine) -> None:
@@ -34,14 +39,14 @@ def test_it_is_small_and_labelled(engine: Engine) -> None:
     assert "MINDSTREAM_MODEL" in NOTICE
 
 
-def test_plain_transformers_says_the_same(engine: Engine) -> None:
+def test_plain_transformers_says_the_same(engine: Engine, dtype: str) -> None:
     pair = shop.pair(random.Random(8), "held-out", "goal")
     tree = trees.of_intentions(pair)
     prefix = Prefix(tree.text, (tree.picture,) if tree.picture else ())
     asked = branch("UsedFor", 0, 0)
     said, _ = engine.complete(prefix, [asked], 32)
     processor: Any = AutoProcessor.from_pretrained(CHECKPOINT)  # type: ignore[no-untyped-call]
-    model: Any = AutoModelForImageTextToText.from_pretrained(CHECKPOINT, dtype=engine._model.dtype)
+    model: Any = AutoModelForImageTextToText.from_pretrained(CHECKPOINT, dtype=dtype)
     content = [{"type": "image"} for _ in prefix.images] + [{"type": "text", "text": prefix.text + asked.question}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     inputs = processor(images=list(prefix.images) or None, text=f"{text} {asked.answer}", return_tensors="pt")

@@ -11,8 +11,8 @@ import torch
 from models.demo import CHECKPOINT, architecture, lessons, shop, tokens, trees
 from models.demo.trees import Collator, Tree
 from services.common.settings import Settings
-from services.lvlm.engine import Branch, Engine, Prefix
-from services.lvlm.load import load_engine
+from services.lvlm.checkpoint import Checkpoint
+from services.lvlm.engine import Branch, Prefix
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def processor() -> Any:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return load_engine(Settings(model=str(CHECKPOINT), model_device="cpu", model_dtype="float32"))
+def checkpoint() -> Checkpoint:
+    return Checkpoint(Settings(model=str(CHECKPOINT), model_device="cpu", model_dtype="float32"))
 
 
 def _trees() -> list[Tree]:
@@ -36,13 +36,13 @@ def _trees() -> list[Tree]:
 
 
 @pytest.mark.parametrize("tree", _trees())
-def test_the_tokens_are_those_of_the_engines_prompt(tree: Tree, engine: Engine, processor: Any) -> None:
+def test_the_tokens_are_those_of_the_engines_prompt(tree: Tree, checkpoint: Checkpoint, processor: Any) -> None:
     ids, places, _, owners = Collator(processor)._row(tree)
     prefix = Prefix(tree.text, (tree.picture,) if tree.picture else ())
     for number, lesson in enumerate(tree.branches, 1):
         seen = [(place, token) for token, place, owner in zip(ids, places, owners, strict=True) if owner in (0, number)]
         assert [place for place, _ in seen] == list(range(len(seen)))
-        prompt = engine._inputs(prefix, [Branch(lesson.question, lesson.begun)], 0)["input_ids"][0].tolist()
+        prompt = checkpoint.inputs(prefix, [Branch(lesson.question, lesson.begun)], 0)["input_ids"][0].tolist()
         answer = processor.tokenizer.encode(" " + lesson.answer, add_special_tokens=False)
         assert [token for _, token in seen] == prompt + answer
 
