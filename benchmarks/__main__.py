@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import sink, stage_runtime, start, worker_memory
+from benchmarks import engine, sink, stage_runtime, start, worker_memory
 from benchmarks.parts import started
 from benchmarks.rows import Row, machine
 
@@ -19,6 +19,7 @@ MEASURES = {
     "pipeline.sink": sink.measure,
     "pipeline.worker_memory": worker_memory.measure,
     "pipeline.start": start.measure,
+    "engine": engine.measure,
 }
 RESULTS = Path(__file__).with_name("results.json")
 

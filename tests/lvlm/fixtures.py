@@ -11,6 +11,7 @@ import grpc
 import pytest
 from PIL import Image
 
+from models.untrained import make
 from services.common.media import MediaStore
 from services.common.settings import Settings
 from services.extractor import server as extractor
@@ -19,7 +20,6 @@ from services.generator import server as generator
 from services.lvlm.calls import Calls
 from services.lvlm.engine import Engine
 from services.lvlm.load import load_engine
-from tests.lvlm.untrained import make
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from models.untrained import make
 from services.common.relations import RELATIONS
 from services.common.settings import Settings
 from services.generator.server import branch
@@ -16,7 +17,6 @@ from services.lvlm.engine import Branch, Engine, Prefix, PromptTooLong
 from services.lvlm.load import load_engine
 from services.lvlm.plain import PlainEngine
 from services.lvlm.tree.engine import TreeEngine
-from tests.lvlm.untrained import make
 
 _PICTURED = Prefix("First: a red cup.\nSecond: a saucer.", (Image.radial_gradient("L").convert("RGB"),))
 _PREFIXES = [Prefix("First: a red cup.\nSecond: a saucer."), _PICTURED]

@@ -46,7 +46,7 @@ class Tree:
         return self.lengths.shape[0]
 
     def begin(self, prefix_tokens: int, width: int, longest: int) -> None:
-        """Get ready for a forward of `width` new tokens per branch, after which the longest branch has `longest`."""
+        """Get ready for a forward of `width` new tokens per branch, after which none is longer than `longest`."""
         self.prefix_tokens, self.width = prefix_tokens, width
         steps = torch.arange(width, device=self.lengths.device)
         self.places = self.lengths[:, None] + steps

@@ -60,18 +60,22 @@ class TreeEngine:
         with torch.inference_mode(), self._attention():
             tree, hidden = self._first(prompts, max_new_tokens)
             choose = _Choice(branches, self._settings, self._model.device)
-            going = list(range(len(branches)))
+            going, longest = list(range(len(branches))), tree.width
             for step in range(max_new_tokens):
                 tokens = choose(self._logits(hidden), going)
-                for branch, token in zip(going, tokens, strict=True):
+                # The one place of the loop where the host waits for the device: it must see who is done.
+                seen: list[int] = tokens.tolist()
+                for branch, token in zip(going, seen, strict=True):
                     chosen[branch].append(token)
-                left = [row for row, token in enumerate(tokens) if token not in self._checkpoint.ends]
+                left = [row for row, token in enumerate(seen) if token not in self._checkpoint.ends]
                 if not left or step + 1 == max_new_tokens:
                     break
                 if len(left) < len(going):
-                    tree.keep(torch.tensor(left, device=self._model.device))
-                    going, tokens = [going[row] for row in left], [tokens[row] for row in left]
-                hidden = self._next(tree, tokens, len(prompts.prefix))
+                    rows = torch.tensor(left, device=tokens.device)
+                    tree.keep(rows)
+                    going, tokens = [going[row] for row in left], tokens[rows]
+                longest += 1
+                hidden = self._next(tree, tokens, len(prompts.prefix), longest)
         said = [Completion(*self._checkpoint.said(tokens)) for tokens in chosen]
         return said, Usage(_read(prompts), sum(completion.tokens for completion in said))
 
@@ -127,11 +131,10 @@ class TreeEngine:
         ends = torch.arange(len(counts), device=device) * width + tree.lengths - 1
         return tree, hidden[ends]
 
-    def _next(self, tree: Tree, tokens: Sequence[int], start: int) -> torch.Tensor:
-        """One more token per branch; the hidden state (B, d) of each."""
-        tree.begin(0, 1, int(tree.lengths.max()) + 1)
-        positions = start + tree.lengths
-        hidden = self._forward(tree, torch.tensor([list(tokens)], device=positions.device), positions, {})[0]
+    def _next(self, tree: Tree, tokens: torch.Tensor, start: int, longest: int) -> torch.Tensor:
+        """One more token (B,) per branch; the hidden state (B, d) of each. No branch becomes longer than `longest`."""
+        tree.begin(0, 1, longest)
+        hidden = self._forward(tree, tokens[None], start + tree.lengths, {})[0]
         tree.lengths = tree.lengths + 1
         return hidden
 
@@ -205,14 +208,13 @@ class _Choice:
             if branch.seed is not None
         }
 
-    def __call__(self, logits: torch.Tensor, branches: Sequence[int]) -> list[int]:
-        """The next token of each branch, logits (B, V). The one place of the loop where the host waits."""
+    def __call__(self, logits: torch.Tensor, branches: Sequence[int]) -> torch.Tensor:
+        """The next token of each branch, logits (B, V) to (B,)."""
         chosen = logits.argmax(-1)
         for row, branch in enumerate(branches):
             if branch in self._generators:
                 chosen[row] = self._sampled(logits[row].float(), self._generators[branch])
-        tokens: list[int] = chosen.tolist()
-        return tokens
+        return chosen
 
     def _sampled(self, logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """A token of the smallest set of the likeliest that together have `top_p`; logits (V,)."""

@@ -1,6 +1,6 @@
-"""A small LLaVA checkpoint with random weights: noise that differs from prompt to prompt, made in a second.
+"""LLaVA checkpoints with random weights, for tests and benchmarks: noise that differs from prompt to prompt.
 
-It has the real architecture (CLIP vision tower, projector, Llama) and every file that a real one has.
+They have the real architecture (CLIP vision tower, projector, Llama) and every file that a real one has.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,22 @@ _TEMPLATE = (
     "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %} "
     "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
-_IMAGE_SIDE, _PATCH = 56, 14
+_PATCH = 14
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a checkpoint is: the text model's sizes, and the pixels of a picture's side."""
+
+    hidden: int = 128
+    intermediate: int = 256
+    layers: int = 2
+    heads: int = 4
+    picture: int = 56
+
+
+#: 130 thousand parameters a layer: a second to make.
+SMALL = Shape()
 
 
 def _texts() -> Iterator[str]:
@@ -34,8 +50,8 @@ def _texts() -> Iterator[str]:
     yield from ("USER: ASSISTANT:", "Yes", "No", "yes", "no", " Yes", " No", " yes", " no")
 
 
-def make(folder: Path, seed: int = 0) -> None:
-    """Write the checkpoint; the same seed writes the same weights."""
+def make(folder: Path, seed: int = 0, shape: Shape = SMALL) -> None:
+    """Write a checkpoint of the shape; the same seed writes the same weights."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (
@@ -70,21 +86,22 @@ def make(folder: Path, seed: int = 0) -> None:
     )
     size = len(tokenizer)
     text = LlamaConfig(
-        vocab_size=size, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=8192, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        vocab_size=size, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
+        max_position_embeddings=8192, pad_token_id=0, bos_token_id=1, eos_token_id=2,
         # Wide enough that answers differ from prompt to prompt.
-        initializer_range=0.3,
+        initializer_range=3.4 * shape.hidden**-0.5,
     )  # fmt: skip
     vision = CLIPVisionConfig(
         hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        image_size=_IMAGE_SIDE, patch_size=_PATCH, projection_dim=64,
+        image_size=shape.picture, patch_size=_PATCH, projection_dim=64,
     )  # fmt: skip
     config = LlavaConfig(
         text_config=text, vision_config=vision, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(config)
-    images = CLIPImageProcessor(size={"shortest_edge": _IMAGE_SIDE}, crop_size=_IMAGE_SIDE)
+    images = CLIPImageProcessor(size={"shortest_edge": shape.picture}, crop_size=shape.picture)
     processor = new_processor(
         image_processor=images, tokenizer=tokenizer, chat_template=_TEMPLATE, patch_size=_PATCH,
         vision_feature_select_strategy="default", num_additional_image_tokens=1,
