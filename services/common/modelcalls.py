@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -14,9 +15,11 @@ from mindstream.events.v1 import dead_letter_pb2 as reasons
 
 from services.common import metrics
 from services.common.errors import EventFault, ServerCrashed, WorldFault
+from services.common.media import MediaStore
 from services.common.settings import Settings
 
 Answer = TypeVar("Answer", bound=Message)
+Detail = TypeVar("Detail", bound=Message)
 
 _EVENTS_FAULT = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -25,6 +28,8 @@ _EVENTS_FAULT = {
 }
 #: The stream broke; whether the server was at it is told by its initial metadata.
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
+#: How gRPC says that a message is over a limit; a server that is busy has the same code and other words.
+_TOO_LARGE = "message larger than max"
 
 
 class _Method(Protocol):
@@ -48,11 +53,18 @@ def open_channel(target: str, settings: Settings) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(target, credentials, options=options)
 
 
-async def call(stage: str, method: _Method, request: Message, answer: type[Answer], timeout: float) -> Answer:
-    """One call with its metrics.
+async def call(
+    stage: str,
+    method: _Method,
+    request: Message,
+    answer: type[Answer],
+    timeout: float,
+    media: MediaStore | None = None,
+) -> Answer:
+    """One call with its metrics. A picture that the server does not find is looked for in `media`.
 
     Raises:
-        EventFault: the server refused the event.
+        EventFault: the server refused the event, it is too large to send, or its picture is nowhere.
         ServerCrashed: the stream broke while the server computed it.
         WorldFault: the server is away, busy or late.
     """
@@ -63,6 +75,9 @@ async def call(stage: str, method: _Method, request: Message, answer: type[Answe
             answered = await _typed(method(request, timeout=timeout), answer)
         except grpc.aio.AioRpcError as error:
             metrics.CALL_ERRORS.labels(stage, error.code().name).inc()
+            missing = _missing_picture(error)
+            if media is not None and missing:
+                raise await asyncio.to_thread(_of_picture, missing, media) from None
             # Servers send initial metadata when they begin to compute; a broken stream's error has kept them.
             raise _sorted(error, bool(error.initial_metadata())) from None
     metrics.CALL_SECONDS.labels(stage).observe(time.monotonic() - started)
@@ -81,15 +96,40 @@ def _sorted(error: grpc.aio.AioRpcError, began: bool) -> Exception:
         return EventFault(reasons.DEAD_LETTER_REASON_MODEL_REFUSED, "; ".join([line, *_violations(error)]))
     if error.code() in _BROKEN and began:
         return ServerCrashed(line)
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in line:
+        return EventFault(reasons.DEAD_LETTER_REASON_TOO_LARGE, f"{line} (MINDSTREAM_GRPC_MAX_MESSAGE_BYTES)")
     return WorldFault("media" if error.code() is grpc.StatusCode.NOT_FOUND else "model", line)
 
 
 def _violations(error: grpc.aio.AioRpcError) -> list[str]:
     """What google.rpc.BadRequest says of single fields."""
-    found: list[str] = []
+    details = _details(error, error_details_pb2.BadRequest)
+    return [f"{v.field}: {v.description}" for bad in details for v in bad.field_violations]
+
+
+def _missing_picture(error: grpc.aio.AioRpcError) -> str:
+    """The digest that the server's media store does not hold; empty for any other error."""
+    if error.code() is not grpc.StatusCode.NOT_FOUND:
+        return ""
+    named = (info.metadata["digest"] for info in _details(error, error_details_pb2.ErrorInfo))
+    return next(named, "")
+
+
+def _of_picture(digest: str, media: MediaStore) -> Exception:
+    """A picture that is nowhere is the event's fault; one that only the server does not see is not."""
+    try:
+        media.get(digest)
+    except KeyError:
+        return EventFault(reasons.DEAD_LETTER_REASON_IMAGE, f"no picture {digest} in the media store, or a damaged one")
+    except WorldFault as fault:
+        return fault
+    return WorldFault("media", f"the model server does not see picture {digest}: has it the same MINDSTREAM_MEDIA_URL?")
+
+
+def _details(error: grpc.aio.AioRpcError, kind: type[Detail]) -> Iterator[Detail]:
+    """The error's rich details of one kind."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    for detail in status.details if status else ():
-        bad = error_details_pb2.BadRequest()
-        if detail.Unpack(bad):
-            found += [f"{v.field}: {v.description}" for v in bad.field_violations]
-    return found
+    for packed in status.details if status else ():
+        detail = kind()
+        if packed.Unpack(detail):
+            yield detail

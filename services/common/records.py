@@ -14,7 +14,7 @@ from mindstream.events.v1 import dead_letter_pb2 as reasons
 from mindstream.events.v1.provenance_pb2 import EventSource
 
 from services.common.errors import EventFault
-from services.common.topics import Topic
+from services.common.topics import HEADROOM_BYTES, Topic, is_retry
 
 Headers = list[tuple[str, bytes]]
 M = TypeVar("M", bound=Message)
@@ -24,6 +24,16 @@ JSON = "application/json"
 _PROTOBUF_TYPES = {PROTOBUF, "application/x-protobuf", "application/vnd.google.protobuf"}
 #: Where a parked or replayed record first stood: "topic/partition/offset".
 ORIGIN = "mindstream-origin"
+#: Bytes of key and headers an event may have; the rest of the headroom is for the headers that stages add.
+_ENVELOPE_BYTES = HEADROOM_BYTES // 2
+
+
+def decimal(text: str | bytes, below: int) -> int | None:
+    """The number that a header says; None for anything else, as anyone may have written it."""
+    if not text.isdigit() or not text.isascii() or len(text) > 20:
+        return None
+    number = int(text)
+    return number if number < below else None
 
 
 @dataclass(frozen=True)
@@ -48,14 +58,25 @@ class Record:
         """A header as text; empty where it is missing."""
         return self.header.get(name, b"").decode("utf-8", "replace")
 
+    @property
+    def envelope_bytes(self) -> int:
+        """Size of key and headers."""
+        return len(self.key or b"") + sum(len(name) + len(value) for name, value in self.headers)
+
     @cached_property
     def source(self) -> EventSource:
-        """Where the event first stood, the same through parking: its identity."""
+        """Where the event first stood, the same through parking and replay: its identity.
+
+        Whoever writes to an ingress topic can write this header too. So it is heeded only where it names the topic
+        that the record stands in or was parked from, and ignored where it makes no sense.
+        """
+        place = (self.topic, self.partition, self.offset)
         parts = self.text_header(ORIGIN).rsplit("/", 2)
-        if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
-            topic, partition, offset = parts[0], int(parts[1]), int(parts[2])
-        else:
-            topic, partition, offset = self.topic, self.partition, self.offset
+        if len(parts) == 3 and (parts[0] == self.topic or (parts[0] and is_retry(self.topic, parts[0]))):
+            partition, offset = decimal(parts[1], 2**31), decimal(parts[2], 2**63)
+            if partition is not None and offset is not None:
+                place = (parts[0], partition, offset)
+        topic, partition, offset = place
         return EventSource(topic=topic, partition=partition, offset=offset, event_id=self.text_header("ce_id"))
 
     @property
@@ -141,6 +162,21 @@ def decode(record: Record, message: type[M], *, json_allowed: bool) -> M:
         ) from None
 
 
+def check_size(record: Record, limit: int) -> None:
+    """Check the size of a record's value, and of its key and headers: whatever passes fits in every topic of ours.
+
+    Raises:
+        EventFault: too large.
+    """
+    if len(record.value) > limit:
+        message = f"{len(record.value)} bytes; at most {limit}"
+    elif record.envelope_bytes > _ENVELOPE_BYTES:
+        message = f"key and headers are {record.envelope_bytes} bytes; at most {_ENVELOPE_BYTES}"
+    else:
+        return
+    raise EventFault(reasons.DEAD_LETTER_REASON_TOO_LARGE, message)
+
+
 def invalid(message: str) -> EventFault:
     """The fault of an event that decodes but says something it may not."""
     return EventFault(reasons.DEAD_LETTER_REASON_INVALID, message)
@@ -155,12 +191,12 @@ def check_id(name: str, value: str) -> str:
     """`value` if it can be an id.
 
     Raises:
-        EventFault: empty, longer than 512 characters, or with control characters.
+        EventFault: empty, longer than 512 bytes in UTF-8, or with control characters.
     """
     if not value.strip():
         raise invalid(f"{name} is empty")
-    if len(value) > 512:
-        raise invalid(f"{name} is {len(value)} characters long; at most 512")
+    if (size := len(value.encode())) > 512:
+        raise invalid(f"{name} is {size} bytes long; at most 512")
     if has_control_characters(value):
         raise invalid(f"{name} holds control characters")
     return value

@@ -154,7 +154,9 @@ class Extractor:
         if product.image_digest:
             view.image.CopyFrom(await image_ref(product.image_digest, self._media, self._settings))
         request = ExtractRequest(idempotency_key=digest, products=[view], isolate=ISOLATE.get())
-        answer = await call(NAME, self._stub.Extract, request, ExtractResponse, self._settings.call_timeout_seconds)
+        answer = await call(
+            NAME, self._stub.Extract, request, ExtractResponse, self._settings.call_timeout_seconds, self._media
+        )
         features = ProductFeatures(
             product_id=product.product_id,
             title=product.title,

@@ -10,9 +10,8 @@ from typing import Any
 
 from mindstream.events.v1.features_pb2 import ProductFeatures
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
-from services.common.errors import WorldFault
 from services.common.postgres import world_faults
 
 SCHEMA = "extractor"
@@ -30,7 +29,10 @@ class StoredProduct:
 
 
 class Store:
-    """Products, features and admitted pairs. All methods raise WorldFault when the database is away."""
+    """Products, features and admitted pairs.
+
+    All methods raise WorldFault when the database is away, EventFault for ids that its indexes cannot hold.
+    """
 
     def __init__(self, dsn: str) -> None:
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
@@ -47,12 +49,9 @@ class Store:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[Any]]:
-        try:
-            with world_faults():
-                async with self._pool.connection() as connection:
-                    yield connection
-        except PoolTimeout as error:
-            raise WorldFault("database", f"PostgreSQL: {error}") from None
+        with world_faults():
+            async with self._pool.connection() as connection:
+                yield connection
 
     async def upsert_product(self, product: StoredProduct, partition: int, offset: int) -> None:
         """Keep a product, unless a later record of it was kept before."""

@@ -64,7 +64,9 @@ class Filter:
                 intentions=[IntentionToJudge(relation=c.relation, text=c.text) for c in asked],
             )
             request = JudgeRequest(idempotency_key=record.idempotency_key, pairs=[pair], isolate=ISOLATE.get())
-            answer = await call(NAME, self._stub.Judge, request, JudgeResponse, self._settings.call_timeout_seconds)
+            answer = await call(
+                NAME, self._stub.Judge, request, JudgeResponse, self._settings.call_timeout_seconds, self._media
+            )
             scores = {c.intention_id: s for c, s in zip(asked, answer.pairs[0].scores, strict=True)}
             judged.judged_by.CopyFrom(model_call(answer.call))
         for candidate in made.candidates:

@@ -46,7 +46,9 @@ class Generator:
             pairs=[await product_pair(featured, self._media, self._settings)],
             isolate=ISOLATE.get(),
         )
-        answer = await call(NAME, self._stub.Generate, request, GenerateResponse, self._settings.call_timeout_seconds)
+        answer = await call(
+            NAME, self._stub.Generate, request, GenerateResponse, self._settings.call_timeout_seconds, self._media
+        )
         pair, info = featured.cobuy.pair_id, answer.call
         made = CandidateIntentions(featured=featured, generated_by=model_call(info))
         for candidate in answer.pairs[0].candidates:

@@ -28,6 +28,8 @@ COLUMNS = {
         "judged_at",
     ),
 }  # fmt: skip
+#: Most bytes of a key's columns together: a row of a B-tree takes 2,704, its own headers included.
+_KEY_BYTES = 2600
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def rows(record: Record) -> Rows:
         key, relation, sample, tokens = i.intention_id, i.relation, i.sample, i.tokens
         if not key:
             raise invalid(f"an intention of {pair!r} has no id")
+        _check_key("intention id", key)
         if relation not in BY_NAME:
             raise invalid(f"intention {key}: unknown relation {relation!r}")
         if sample >= 2**31 or tokens >= 2**31:
@@ -84,12 +87,22 @@ def rows(record: Record) -> Rows:
         },
         last or _time(featured.featured_at),
     )
+    for product in made.tables["products"]:
+        _check_key("product's key", *product[:4])
+    for name, value in zip(COLUMNS["pairs"], (pair, cobuy.product_a, cobuy.product_b), strict=False):
+        _check_key(name, value)
     # Of an intention only its id and text are its own and not checked yet.
     once = [*provenance, *made.tables["pairs"][0], *made.tables["products"][0], *made.tables["products"][1]]
     texts = [text for value in once for text in _texts(value)] + [text for row in intentions for text in row[0:4:3]]
     if "\0" in "".join(texts):
         raise invalid("a text holds a NUL character, which PostgreSQL does not take")
     return made
+
+
+def _check_key(name: str, *columns: str) -> None:
+    size = sum(len(column.encode()) for column in columns)
+    if size > _KEY_BYTES:
+        raise invalid(f"{name} is {size} bytes long; at most {_KEY_BYTES}")
 
 
 def _texts(value: Any) -> list[str]:

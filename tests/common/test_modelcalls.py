@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from google.protobuf import any_pb2
 from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from mindstream.events.v1 import dead_letter_pb2 as reasons
 
 from services.common import modelcalls
 from services.common.errors import EventFault, ServerCrashed, WorldFault
@@ -51,9 +53,9 @@ def scripted() -> _Server:
     return _Server()
 
 
-@pytest.fixture
-async def channel(scripted: _Server) -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server()
+@asynccontextmanager
+async def _serving(scripted: _Server, settings: Settings) -> AsyncIterator[str]:
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.grpc_max_message_bytes)])
     ask = grpc.unary_unary_rpc_method_handler(
         scripted.ask,
         StringValue.FromString,
@@ -62,9 +64,14 @@ async def channel(scripted: _Server) -> AsyncIterator[grpc.aio.Channel]:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", {"Ask": ask}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with modelcalls.open_channel(f"127.0.0.1:{port}", Settings()) as channel:
-        yield channel
+    yield f"127.0.0.1:{port}"
     await server.stop(None)
+
+
+@pytest.fixture
+async def channel(scripted: _Server) -> AsyncIterator[grpc.aio.Channel]:
+    async with _serving(scripted, Settings()) as target, modelcalls.open_channel(target, Settings()) as channel:
+        yield channel
 
 
 async def _call(channel: grpc.aio.Channel, request: str, timeout: float = 60) -> StringValue:
@@ -125,6 +132,16 @@ async def test_a_passed_deadline_is_the_worlds_fault(channel: grpc.aio.Channel, 
     with pytest.raises(WorldFault, match="DEADLINE_EXCEEDED") as raised:
         await _call(channel, f"{began}hang", timeout=0.2)
     assert not isinstance(raised.value, ServerCrashed)
+
+
+@pytest.mark.parametrize("limited", ["server", "client"])
+async def test_a_message_over_the_limit_is_the_events_fault(scripted: _Server, limited: str) -> None:
+    small, large = Settings(grpc_max_message_bytes=1024), Settings()
+    servers, clients = (small, large) if limited == "server" else (large, small)
+    async with _serving(scripted, servers) as target, modelcalls.open_channel(target, clients) as channel:
+        with pytest.raises(EventFault, match="MINDSTREAM_GRPC_MAX_MESSAGE_BYTES") as fault:
+            await _call(channel, "x" * 2000 + " OK")
+    assert fault.value.reason == reasons.DEAD_LETTER_REASON_TOO_LARGE
 
 
 async def test_nobody_there_is_the_worlds_fault() -> None:

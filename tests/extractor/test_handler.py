@@ -134,7 +134,8 @@ async def test_the_newest_record_of_a_product_counts(make: Make) -> None:
     ("event", "line"),
     [
         (Product(product_id="", title="t"), "product_id is empty"),
-        (Product(product_id="p" * 600, title="t"), "600 characters"),
+        (Product(product_id="p" * 600, title="t"), "600 bytes"),
+        (Product(product_id="杯" * 200, title="t"), "600 bytes"),
         (Product(product_id="p\x07", title="t"), "control characters"),
         (Product(product_id="p"), "title is empty"),
         (Product(product_id="p", title=" \n"), "title is empty"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mindstream.events.v1 import dead_letter_pb2 as reasons
 from mindstream.events.v1.features_pb2 import FeaturedCoBuy
 from mindstream.events.v1.intention_pb2 import (
     VERDICT_ACCEPTED,
@@ -15,13 +16,14 @@ from mindstream.events.v1.intention_pb2 import (
 )
 
 from services.common.errors import EventFault, WorldFault
+from services.common.media import MediaStore
 from services.common.records import Record
 from services.common.relations import RELATIONS
 from services.common.runtime.stage import Handler, Stage
 from services.common.settings import Settings
 from services.filter.handler import Filter
 from services.generator.handler import Generator
-from tests.lvlm.fixtures import Served
+from tests.lvlm.fixtures import Served, png
 
 
 def settings(served: Served, tmp_path: Path, **overrides: object) -> Settings:
@@ -91,9 +93,14 @@ async def test_faults_are_sorted(served: Served, tmp_path: Path) -> None:
         await through(generator.stage(), generator.featured, b"\xff")
     pictured = featured()
     pictured.product_a.image_digest = "sha256:" + "0" * 64
-    # The server's media store may be behind: waited for, not a dead letter.
-    with pytest.raises(WorldFault) as missing:
+    with pytest.raises(EventFault, match="no picture") as nowhere:
         await through(generator.stage(), generator.featured, pictured.SerializeToString())
+    assert nowhere.value.reason == reasons.DEAD_LETTER_REASON_IMAGE
+    # A picture that only the server does not see: its media store is another one, or behind.
+    apart = Generator(settings(served, tmp_path, media_url=f"file://{tmp_path}/apart"))
+    pictured.product_a.image_digest = MediaStore(f"file://{tmp_path}/apart").put(png("red"))
+    with pytest.raises(WorldFault, match="MINDSTREAM_MEDIA_URL") as missing:
+        await through(apart.stage(), apart.featured, pictured.SerializeToString())
     assert missing.value.kind == "media"
     away = Generator(settings(served, tmp_path, generator_target="127.0.0.1:1"))
     with pytest.raises(WorldFault):

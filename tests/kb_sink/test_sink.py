@@ -160,6 +160,14 @@ def test_what_the_tables_cannot_hold_is_the_events_fault() -> None:
     def nul(event: JudgedIntentions) -> None:
         event.judged[3].intention.text = "a\0b"
 
+    def long_pair(event: JudgedIntentions) -> None:
+        event.featured.cobuy.pair_id = "杯" * 900
+
+    def long_product(event: JudgedIntentions) -> None:
+        event.featured.product_b.product_id = "p" * 2600
+
+    refused(long_pair, "pair_id is 2700 bytes")
+    refused(long_product, "product's key")
     refused(no_pair, "pair id")
     refused(huge_support, "support")
     refused(unknown_relation, "Fancies")
