@@ -23,7 +23,8 @@ hypothesis.settings.register_profile("mindstream", deadline=None)
 hypothesis.settings.load_profile("mindstream")
 
 
-def _await_ready(child: Child, ready: Callable[[], bool]) -> None:
+def await_ready(child: Child, ready: Callable[[], bool]) -> None:
+    """Wait until a started server answers."""
     deadline = time.monotonic() + 60
     while not ready():
         assert child.running, f"{child.name} ended: {child.last_line()}"
@@ -44,7 +45,7 @@ def kafka(platform_folder: Path) -> Iterator[str]:
     broker = Kafka(platform_folder / "kafka", platform_folder / "kafka.log")
     broker.start()
     try:
-        _await_ready(broker.child, broker.ready)
+        await_ready(broker.child, broker.ready)
         yield broker.bootstrap_servers
     finally:
         broker.child.ask_to_stop()
@@ -56,7 +57,7 @@ def postgres_server(platform_folder: Path) -> Iterator[Postgres]:
     server = Postgres(platform_folder / "postgres", platform_folder / "postgres.log")
     server.start()
     try:
-        _await_ready(server.child, server.ready)
+        await_ready(server.child, server.ready)
         yield server
     finally:
         server.child.ask_to_stop()

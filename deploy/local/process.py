@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deploy.local.errors import PlatformError
 
@@ -27,6 +28,35 @@ def die_with_parent() -> None:
     os.setpgid(0, 0)  # A Ctrl-C at the terminal reaches the supervisor alone, which stops all in order.
 
 
+def run_step(name: str, command: Sequence[str], *, user: str | None = None, cwd: Path | None = None) -> None:
+    """Run a step of the start to its end.
+
+    Raises:
+        PlatformError: it cannot run, or failed; with the last line it said.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=cwd,
+            preexec_fn=die_with_parent,
+            **_as(user),
+        )
+    except OSError as error:
+        raise PlatformError(f"cannot run {name}: {error.strerror or error}") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise PlatformError(f"{name} failed: {said[:200]}")
+
+
+def _as(user: str | None) -> dict[str, Any]:
+    """Arguments of subprocess that make a child another user's, with none of our groups."""
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+
+
 @dataclass
 class Child:
     """One process, its output in a log file."""
@@ -36,25 +66,32 @@ class Child:
     env: Mapping[str, str]
     log: Path
     user: str | None = None
+    cwd: Path | None = None
     stop_signal: int = signal.SIGTERM
     starts: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start it; must be called from the main thread, whose end is the child's end."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                env={**os.environ, **self.env},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=self.user,
-                group=pwd.getpwnam(self.user).pw_gid if self.user else None,
-                extra_groups=[] if self.user else None,
-                preexec_fn=die_with_parent,
-            )
+        """Start it; must be called from the main thread, whose end is the child's end.
+
+        Raises:
+            PlatformError: the system refuses.
+        """
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    self.command,
+                    env={**os.environ, **self.env},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.cwd,
+                    preexec_fn=die_with_parent,
+                    **_as(self.user),
+                )
+        except OSError as error:
+            raise PlatformError(f"cannot start {self.name}: {error.strerror or error}") from None
         self.starts += 1
 
     @property
@@ -87,8 +124,17 @@ class Child:
 
 
 def unprivileged_user() -> str | None:
-    """Who runs PostgreSQL, which refuses root: None (us) unless we are root."""
-    return "nobody" if os.geteuid() == 0 else None
+    """Who runs PostgreSQL, which refuses root: None (us) unless we are root.
+
+    Raises:
+        PlatformError: we are root and there is nobody else.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("nobody").pw_name
+    except KeyError:
+        raise PlatformError("PostgreSQL refuses root, and there is no user nobody: run mindstream as a user") from None
 
 
 def free_port(wanted: int = 0) -> int:
