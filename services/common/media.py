@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from contextlib import AbstractContextManager
 from typing import Any
 
-from services.common.errors import WorldFault
+from services.common.storage import world_faults
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -40,15 +41,13 @@ class MediaStore:
         """
         digest = digest_of(content)
         path = self._path(digest)
-        try:
+        with self._world_faults():
             if not self._files.exists(path):
                 self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 # Nobody may ever read half a file: write beside it, then move.
                 partial = f"{path}.{uuid.uuid4().hex}"
                 self._files.pipe_file(partial, content)
                 self._files.mv(partial, path)
-        except OSError as error:
-            raise WorldFault("media", f"media store: {error}") from None
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -60,19 +59,30 @@ class MediaStore:
         """
         if not is_digest(digest):
             raise KeyError(digest)
-        try:
-            content: bytes = self._files.cat_file(self._path(digest))
-        except FileNotFoundError:
-            raise KeyError(digest) from None
-        except OSError as error:
-            raise WorldFault("media", f"media store: {error}") from None
-        if digest_of(content) != digest:
+        content = self._read(digest)
+        if content is None or digest_of(content) != digest:
             raise KeyError(digest)
         return content
 
     def has(self, digest: str) -> bool:
-        """Whether the digest is there."""
-        return is_digest(digest) and bool(self._files.exists(self._path(digest)))
+        """Whether the digest is there.
+
+        Raises:
+            WorldFault: the storage is away.
+        """
+        with self._world_faults():
+            return is_digest(digest) and bool(self._files.exists(self._path(digest)))
+
+    def _read(self, digest: str) -> bytes | None:
+        with self._world_faults():
+            try:
+                content: bytes = self._files.cat_file(self._path(digest))
+            except FileNotFoundError:
+                return None
+            return content
+
+    def _world_faults(self) -> AbstractContextManager[None]:
+        return world_faults("media", "media store")
 
     def _path(self, digest: str) -> str:
         name = digest.removeprefix("sha256:")

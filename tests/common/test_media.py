@@ -35,6 +35,19 @@ def test_a_damaged_file_is_not_given(tmp_path: Path) -> None:
         store.get(digest)
 
 
+def test_object_storage_that_is_away_is_the_worlds_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its client raises errors of its own, which are no OSError.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
+    store = MediaStore("s3://shop/media")
+    for ask in (lambda: store.put(b"picture"), lambda: store.get(digest_of(b"")), lambda: store.has(digest_of(b""))):
+        with pytest.raises(WorldFault, match="Could not connect"):
+            ask()
+
+
 def test_storage_that_takes_nothing_is_the_worlds_fault(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WorldFault):
