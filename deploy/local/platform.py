@@ -5,7 +5,6 @@ All state is in one data folder; starting again with the same folder goes on whe
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,19 +17,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from deploy.local import growth
 from deploy.local.errors import PlatformError
+from deploy.local.growth import Say
 from deploy.local.kafka import Kafka
+from deploy.local.ownership import own
 from deploy.local.postgres import Postgres
 from deploy.local.process import Child, free_port, listens
-from deploy.local.services import SERVICES, Service
+from deploy.local.services import MODEL, SERVICES, Service
 from models.demo import CHECKPOINT, NOTICE
+from services.common.settings import Settings, load_settings
 
 STATE_FILE = "platform.json"
 #: What the start needs, bytes: the sum of the processes with the small model, and room for Kafka's first segments.
 _MEMORY, _DISK = 2_000_000_000, 1_000_000_000
 _RESTART_SECONDS = (0.2, 10.0)
+#: The model has no such limit: downloading it takes as long as it takes, and its process ends where it cannot go on.
 _START_SECONDS = 180.0
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class PlatformOptions:
 class Platform:
     """Start, watch, stop. All calls from the main thread, whose end is the children's end."""
 
-    def __init__(self, options: PlatformOptions, progress: Progress = lambda line: None) -> None:
+    def __init__(self, options: PlatformOptions, say: Say = lambda line: None) -> None:
         self._options = options
-        self._progress = progress
+        self._say = say
         self._folder = options.data_dir.absolute()
         self._children: dict[str, Child] = {}
         self._ports: dict[str, int] = {}
@@ -64,14 +67,16 @@ class Platform:
 
         Raises:
             PlatformError: what is in the way, in one line.
+            SettingsError: a setting of the environment is wrong.
         """
-        self._own_folder()
+        load_settings()
+        self._lock = own(self._folder)
         _check_room(self._folder)
         model = self._options.model or str(CHECKPOINT)
         if not self._options.model:
-            self._progress(NOTICE)
-        self._progress("Kafka: preparing")
-        kafka = Kafka(self._folder / "kafka", self._log("kafka"), self._options.kafka_port)
+            self._say(NOTICE)
+        self._say("Kafka: preparing")
+        kafka = Kafka(self._folder / "kafka", self._log("kafka"), self._options.kafka_port, say=self._say)
         postgres = Postgres(self._folder / "postgres", self._log("postgres"), self._options.postgres_port)
         self._children.update(kafka=kafka.child, postgres=postgres.child)
         model_port = free_port(self._options.model_port)
@@ -102,11 +107,14 @@ class Platform:
         self._create_topics()
         self._start_services([s for s in SERVICES if s.after_topics and s.probed])
         for service in SERVICES:
-            if service.probed:
-                self._await(service.name, self._children[service.name], lambda s=service: self.probe(s.name, "ready"))  # type: ignore[misc]
+            if service is MODEL:
+                with growth.told(service.name, _hub_folder(model), self._say):
+                    self._await_service(service, None)
+            elif service.probed:
+                self._await_service(service)
         self._start_services([s for s in SERVICES if not s.probed])
         self._write_state("ready")
-        self._progress("ready")
+        self._say("ready")
 
     def probe(self, name: str, kind: str) -> bool:
         """Whether a service's health endpoint says yes."""
@@ -127,7 +135,7 @@ class Platform:
             if name not in self._restart_at:
                 delay = min(_RESTART_SECONDS[1], _RESTART_SECONDS[0] * 2 ** min(child.starts, 10))
                 self._restart_at[name] = now + delay
-                self._progress(f"{name} ended, starts again in {delay:.1f} s: {child.last_line()[:200]}")
+                self._say(f"{name} ended, starts again in {delay:.1f} s: {child.last_line()[:200]}")
             elif now >= self._restart_at[name]:
                 del self._restart_at[name]
                 child.start()
@@ -147,20 +155,8 @@ class Platform:
             (self._folder / STATE_FILE).unlink(missing_ok=True)
             self._lock.close()
 
-    def _own_folder(self) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = (self._folder / "lock").open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._lock = lock
-        except BlockingIOError:
-            raise PlatformError(f"{self._folder} is in use by another `mindstream up`") from None
-        except OSError as error:
-            raise PlatformError(f"cannot use {self._folder}: {error.strerror}") from None
-
     def _create_topics(self) -> None:
         from services.common import kafka, topics
-        from services.common.settings import Settings
 
         settings = Settings(kafka_bootstrap_servers=self.env["MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS"])
         kafka.create_topics(settings, topics.specs(settings))
@@ -174,14 +170,19 @@ class Platform:
             child.start()
         self._write_state("starting")
 
-    def _await(self, name: str, child: Child, ready: Callable[[], bool]) -> None:
-        self._progress(f"{name}: starting")
-        deadline = time.monotonic() + _START_SECONDS
+    def _await_service(self, service: Service, seconds: float | None = _START_SECONDS) -> None:
+        self._await(service.name, self._children[service.name], lambda: self.probe(service.name, "ready"), seconds)
+
+    def _await(
+        self, name: str, child: Child, ready: Callable[[], bool], seconds: float | None = _START_SECONDS
+    ) -> None:
+        self._say(f"{name}: starting")
+        began = time.monotonic()
         while not ready():
             if not child.running:
                 raise PlatformError(f"{name} ended at its start: {child.last_line()[:300]} (log: {child.log})")
-            if time.monotonic() > deadline:
-                raise PlatformError(f"{name} is not ready after {_START_SECONDS:.0f} s (log: {child.log})")
+            if seconds is not None and time.monotonic() - began > seconds:
+                raise PlatformError(f"{name} is not ready after {seconds:.0f} s (log: {child.log})")
             time.sleep(0.1)
 
     def _log(self, name: str) -> Path:
@@ -214,3 +215,12 @@ def _check_room(folder: Path) -> None:
         raise PlatformError(f"{folder} has {free / 1e9:.1f} GB free; {_DISK / 1e9:.0f} GB are needed")
     if available < _MEMORY:
         raise PlatformError(f"{available / 1e9:.1f} GB of memory are available; {_MEMORY / 1e9:.0f} GB are needed")
+
+
+def _hub_folder(model: str) -> Path | None:
+    """Where a model of the Hub is downloaded to; None for a folder of this machine."""
+    if Path(model).exists():
+        return None
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}"

@@ -12,11 +12,13 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from services.common.errors import WorldFault
-from services.common.settings import Settings, SettingsError, load_settings
+from deploy.local.ownership import owned
+from deploy.local.platform import STATE_FILE
+from services.common.process import BAD_INPUT, exit_code
+from services.common.settings import Settings, load_settings
 
-#: Exit codes: a problem was found; the input is wrong; something outside is away.
-PROBLEM, BAD_INPUT, AWAY = 1, 2, 3
+#: Exit code of the commands alone: a problem was found.
+PROBLEM = 1
 #: Folder of the embedded platform unless told.
 DATA_DIR = Path("mindstream-data")
 
@@ -39,28 +41,27 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from confluent_kafka import KafkaException
-
         try:
             return command(*args, **kwargs)
-        except (InputError, SettingsError) as error:
+        except BrokenPipeError:  # `| head` has seen enough; typer knows what to do.
+            raise
+        except InputError as error:
             fail(str(error), BAD_INPUT)
-        except WorldFault as fault:
-            fail(str(fault), AWAY)
-        except KafkaException as error:
-            fail(f"Kafka: {error.args[0].str()} (is MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS right?)", AWAY)
+        except Exception as error:
+            raise typer.Exit(exit_code("mindstream", error)) from None
 
     return wrapped
 
 
 def platform_state(data_dir: Path) -> dict[str, Any] | None:
     """What the supervisor of a data folder wrote; None when none runs."""
-    path = data_dir / "platform.json"
-    try:
-        state: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    if not owned(data_dir):  # What a killed supervisor wrote is nobody's word.
         return None
-    return state if Path(f"/proc/{state['supervisor']}").exists() or not Path("/proc").exists() else None
+    try:
+        state: dict[str, Any] = json.loads((data_dir / STATE_FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return state
 
 
 def settings_for(data_dir: Path | None = None) -> Settings:

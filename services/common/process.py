@@ -1,11 +1,19 @@
-"""What every process does first."""
+"""What every process does first, and how it ends where it cannot go on."""
 
 from __future__ import annotations
 
 import sys
 
+from confluent_kafka import KafkaException
+
 from services.common import logs
+from services.common.errors import WorldFault
 from services.common.settings import Settings, SettingsError, load_settings
+
+#: Exit codes: the input or a setting is wrong; something outside is away.
+BAD_INPUT, AWAY = 2, 3
+#: A path that somebody named is not what it should be; any other error of the system is the machine's.
+_PATH_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
 def configured() -> Settings:
@@ -17,3 +25,24 @@ def configured() -> Settings:
         sys.exit(2)
     logs.configure(settings)
     return settings
+
+
+def exit_code(who: str, error: Exception) -> int:
+    """Say in one line what a person or the machine did wrong; the exit code.
+
+    Raises:
+        Exception: the error itself where it is neither: a bug, whose trace is wanted.
+    """
+    if isinstance(error, SettingsError):
+        line, code = str(error), BAD_INPUT
+    elif isinstance(error, WorldFault):
+        line, code = str(error), AWAY
+    elif isinstance(error, KafkaException):
+        line, code = f"Kafka: {error.args[0].str()} (is MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS right?)", AWAY
+    elif isinstance(error, OSError):
+        line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        code = BAD_INPUT if isinstance(error, _PATH_ERRORS) else AWAY
+    else:
+        raise error
+    print(f"{who}: {line}", file=sys.stderr, flush=True)
+    return code

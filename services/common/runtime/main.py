@@ -11,7 +11,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaException
 
 from services.common import health
-from services.common.process import configured
+from services.common.process import configured, exit_code
 from services.common.runtime.routes import missing_topics
 from services.common.runtime.stage import Committer, Stage
 from services.common.runtime.worker import Worker
@@ -23,7 +23,11 @@ _log = logging.getLogger(__name__)
 def main(stage: Callable[[Settings], Stage], committer: Callable[[Settings], Committer] | None = None) -> int:
     """Run a stage by the environment's settings; the exit code."""
     settings = configured()
-    return run(stage(settings), settings, committer(settings) if committer else None)
+    try:
+        made, commits = stage(settings), committer(settings) if committer else None
+    except Exception as error:
+        return exit_code("cannot start", error)
+    return run(made, settings, commits)
 
 
 def run(stage: Stage, settings: Settings, committer: Committer | None = None) -> int:
@@ -45,4 +49,9 @@ def run(stage: Stage, settings: Settings, committer: Committer | None = None) ->
     if missing:
         print(f"{stage.name}: no topic {', '.join(missing)} (run: mindstream topics)", file=sys.stderr)
         return 2
-    return worker.run()
+    try:
+        return worker.run()
+    except Exception as error:
+        if worker.health.started:
+            raise
+        return exit_code(stage.name, error)
