@@ -105,8 +105,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=5) as connection:
             number = connection.info.server_version
             found = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.intentions"]).fetchone()
-    except WorldFault as fault:
-        yield Finding("PostgreSQL", False, str(fault), "check MINDSTREAM_POSTGRES_DSN")
+    except (WorldFault, psycopg.Error) as error:
+        line = " ".join(str(error).split())[:200]
+        yield Finding("PostgreSQL", False, line, "check MINDSTREAM_POSTGRES_DSN, and the rights of its user")
         return
     yield Finding("PostgreSQL", True, f"version {number // 10000}.{number % 10000} answers")
     there = found is not None and found[0] is not None
@@ -134,7 +135,11 @@ async def _health(service: str, target: str, settings: Settings) -> str:
 
     from services.common.modelcalls import open_channel
 
-    async with open_channel(target, settings) as channel:
+    try:
+        channel = open_channel(target, settings)
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    async with channel:
         try:
             request = health_pb2.HealthCheckRequest(service=service)
             answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)  # type: ignore[attr-defined]

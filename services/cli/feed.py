@@ -39,7 +39,7 @@ def lines(path: Path, limit: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
                 place = f"{path}:{number}"
                 try:
                     found = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise InputError(f"{place}: not JSON: {error}") from None
                 if not isinstance(found, dict):
                     raise InputError(f"{place}: not an object")
@@ -54,6 +54,21 @@ def _text(place: str, row: dict[str, Any], name: str, *, optional: bool = False)
         return ""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{place}: {name} is missing or not a text")
+    return _encodable(place, name, value)
+
+
+def _encodable(place: str, name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can say it, UTF-8 cannot.
+        raise InputError(f"{place}: {name} holds half of a surrogate pair") from None
+    return value
+
+
+def _count(place: str, row: dict[str, Any], name: str, default: int, bits: int) -> int:
+    value = row.get(name, default)
+    if type(value) is not int or not 0 <= value < 2**bits:
+        raise InputError(f"{place}: {name} {str(value)[:40]!r} is not a number from 0 to 2^{bits} - 1")
     return value
 
 
@@ -69,8 +84,8 @@ def product(place: str, row: dict[str, Any]) -> tuple[str, Message]:
         path = Path(place.rsplit(":", 1)[0]).parent / image
         try:
             found.image.content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{place}: image {image}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path.
+            raise InputError(f"{place}: image {image!r}: {getattr(error, 'strerror', None) or error}") from None
     return found.product_id, found
 
 
@@ -83,9 +98,9 @@ def purchase(place: str, row: dict[str, Any]) -> tuple[str, Message]:
     )
     try:
         at = datetime.fromisoformat(_text(place, row, "occurred_at"))
-    except ValueError:
+        found.occurred_at.FromDatetime(at.astimezone(UTC) if at.tzinfo else at)
+    except (ValueError, OverflowError):  # OverflowError: in UTC it would be in the year 0.
         raise InputError(f"{place}: occurred_at is not a time in ISO 8601") from None
-    found.occurred_at.FromDatetime(at.astimezone(UTC) if at.tzinfo else at)
     items = row.get("items")
     if not isinstance(items, list) or not items:
         raise InputError(f"{place}: items is missing or empty")
@@ -93,10 +108,8 @@ def purchase(place: str, row: dict[str, Any]) -> tuple[str, Message]:
         described = {"product_id": item} if isinstance(item, str) else item
         if not isinstance(described, dict) or not isinstance(described.get("product_id"), str):
             raise InputError(f"{place}: an item is neither an id nor an object with product_id")
-        quantity = described.get("quantity", 1)
-        if not isinstance(quantity, int) or not 0 <= quantity < 2**32:
-            raise InputError(f"{place}: quantity {quantity!r} is not a number of units")
-        found.items.add(product_id=described["product_id"], quantity=quantity)
+        product_id = _encodable(place, "product_id", described["product_id"])
+        found.items.add(product_id=product_id, quantity=_count(place, described, "quantity", 1, bits=32))
     return found.order_id, found
 
 
@@ -106,9 +119,7 @@ def cobuy(place: str, row: dict[str, Any]) -> tuple[str, Message]:
 
     from services.common.pairs import normalised
 
-    support = row.get("support", 0)
-    if not isinstance(support, int) or support < 0:
-        raise InputError(f"{place}: support {support!r} is not a count")
+    support = _count(place, row, "support", 0, bits=64)
     a, b = _text(place, row, "product_a"), _text(place, row, "product_b")
     try:
         found = normalised(CoBuy(product_a=a, product_b=b, support=support))

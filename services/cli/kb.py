@@ -29,6 +29,10 @@ def connected(data_dir: Path | None) -> Iterator[Any]:
 
     settings = settings_for(data_dir)
     try:
+        psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn)
+    except psycopg.ProgrammingError as error:
+        raise InputError(f"MINDSTREAM_POSTGRES_DSN: {' '.join(str(error).split())}") from None
+    try:
         with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=5) as connection:
             yield connection
     except psycopg.errors.UndefinedTable:

@@ -10,6 +10,7 @@ import typer
 from services.cli.common import DATA_DIR, one_line_errors, platform_state, print_json, settings_for
 
 
+@one_line_errors
 def up(
     data_dir: Annotated[
         Path, typer.Option(help="All state is here; the same folder goes on where it stopped.")

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from services.cli.common import AWAY, PROBLEM, fail, one_line_errors, print_json, settings_for
+from services.cli.common import PROBLEM, InputError, fail, one_line_errors, print_json, settings_for
+from services.common.process import AWAY
 
 app = typer.Typer(no_args_is_help=True, help="List, make and verify dataset releases.")
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")]
@@ -58,6 +59,10 @@ def verify(
         if newest is None:
             fail("there is no release yet", PROBLEM)
         url = newest["url"]
+    try:
+        datasets.open_store(url)
+    except (ValueError, ImportError) as error:  # No such kind of storage, or its driver is not installed.
+        raise InputError(f"{url}: {error}") from None
     wrong = datasets.verify(url)
     for line in wrong:
         print(line, file=sys.stderr)
