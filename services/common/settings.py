@@ -8,13 +8,15 @@ written as underscores (`MINDSTREAM_LIBRDKAFKA_SASL_PASSWORD` is `sasl.password`
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LIBRDKAFKA_PREFIX = "MINDSTREAM_LIBRDKAFKA_"
@@ -124,11 +126,11 @@ class Settings(BaseSettings):
         False, description="Send pictures in the call, for model servers that do not reach the media store."
     )
     grpc_max_message_bytes: int = Field(33_554_432, ge=1024, description="Largest gRPC message, bytes.")
-    grpc_tls_ca: Path | None = Field(None, description="CA file; set: model calls use TLS.")
-    grpc_tls_cert: Path | None = Field(
+    grpc_tls_ca: FilePath | None = Field(None, description="CA file; set: model calls use TLS.")
+    grpc_tls_cert: FilePath | None = Field(
         None, description="Certificate of this side (the server's, or the client's for mTLS)."
     )
-    grpc_tls_key: Path | None = Field(None, description="Its key.")
+    grpc_tls_key: FilePath | None = Field(None, description="Its key.")
     filter_threshold: float = Field(0.5, ge=0, le=1, description="Score from which an intention is accepted.")
 
     # -- Model servers -------------------------------------------------------------------------------------------
@@ -174,6 +176,25 @@ class Settings(BaseSettings):
     release_min_new: int = Field(1, ge=1, description="New intentions before a release is made.")
     release_keep: int = Field(10, ge=1, description="Releases kept.")
 
+    @field_validator("postgres_dsn")
+    @classmethod
+    def _libpq(cls, value: str) -> str:
+        scheme, url, _ = value.partition("://")
+        if scheme not in ("postgresql", "postgres") if url else value and "=" not in value:
+            raise ValueError("neither a postgresql:// URL nor libpq's key=value words")
+        return value
+
+    @field_validator("media_url", "datasets_url")
+    @classmethod
+    def _known_to_fsspec(cls, value: str) -> str:
+        scheme, url, _ = value.partition("://")
+        if url and find_spec("fsspec"):  # Processes without files are without it.
+            from fsspec import available_protocols
+
+            if scheme.rsplit("::")[-1] not in available_protocols():
+                raise ValueError(f"fsspec knows no storage {scheme}://")
+        return value
+
     @model_validator(mode="after")
     def _key_with_certificate(self) -> Self:
         if (self.grpc_tls_cert is None) != (self.grpc_tls_key is None):
@@ -207,7 +228,9 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
+        line = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
+            raise SettingsError(line) from None
         name = "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"MINDSTREAM_{name}: {first['msg']} (got {first['input']!r})") from None
+        given = re.sub(r"//[^/@]*@", "//***@", repr(first["input"]))  # No password on a screen or in a log.
+        raise SettingsError(f"MINDSTREAM_{name}: {line} (got {given})") from None
