@@ -39,7 +39,7 @@ def test_the_readme_shows_most_commands() -> None:
     assert len(COMMANDS) > 12
 
 
-@pytest.mark.parametrize(("name", "command"), walk(typer.main.get_command(app), "mindstream"))
+@pytest.mark.parametrize(("name", "command"), [*walk(typer.main.get_command(app), "mindstream")])
 def test_every_command_and_option_says_what_it_is_for(name: str, command: click.Command) -> None:
     assert command.help, name
     for parameter in command.params:
