@@ -11,14 +11,19 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 from mindstream.events.v1 import dead_letter_pb2 as reasons
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from services.common.errors import EventFault, Parked
 from services.common.settings import Settings
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _REDIRECTS = 3
+#: Rows of the reduced picture that are made at once.
+_STRIP = 64
 _PORTS = {"http": 80, "https": 443}
+#: IPv4 behind a translator (RFC 6052), and the only IPv6 addresses that are public (RFC 4291).
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 def _fault(message: str) -> EventFault:
@@ -47,12 +52,8 @@ def normalised(content: bytes, settings: Settings) -> bytes:
                         f"picture of {opened.width}x{opened.height} pixels; at most {settings.image_max_pixels}"
                     )
                 opened.draft("RGB", (settings.image_side, settings.image_side))
-                picture: Image.Image = ImageOps.exif_transpose(opened)
-        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-            layer = picture.convert("RGBA")
-            picture = Image.new("RGB", layer.size, (255, 255, 255))
-            picture.paste(layer, mask=layer.getchannel("A"))
-        picture = picture.convert("RGB")
+                picture = _reduced(opened, 2 * settings.image_side)
+        ImageOps.exif_transpose(picture, in_place=True)
         picture.thumbnail((settings.image_side, settings.image_side), Image.Resampling.LANCZOS)
         out = io.BytesIO()
         picture.save(out, "PNG")
@@ -61,6 +62,30 @@ def normalised(content: bytes, settings: Settings) -> bytes:
         raise _fault(f"not a picture in {', '.join(_FORMATS)}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _fault(f"broken picture: {' '.join(str(error).split())[:150]}") from None
+
+
+def _reduced(opened: Image.Image, side: int) -> Image.Image:
+    """The picture in RGB on white, made smaller by a whole factor but not below `side`; its turn is still to be undone.
+
+    Strip by strip: beside the decoded picture, which may have hundreds of megabytes, there is never a second one.
+    """
+    factor = max(1, max(opened.size) // side)
+    width, height = opened.size
+    reduced = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    for top in range(0, height, _STRIP * factor):
+        strip = opened.crop((0, top, width, min(height, top + _STRIP * factor)))
+        reduced.paste(_on_white(strip).reduce(factor), (0, top // factor))
+    reduced.getexif()[ExifTags.Base.Orientation] = opened.getexif().get(ExifTags.Base.Orientation, 1)
+    return reduced
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    layer = picture.convert("RGBA")
+    white = Image.new("RGB", layer.size, (255, 255, 255))
+    white.paste(layer, mask=layer.getchannel("A"))
+    return white
 
 
 def allowed_host(host: str, settings: Settings) -> bool:
@@ -74,9 +99,12 @@ def allowed_address(address: str, settings: Settings) -> bool:
     """Whether an IP address is a public one (IPv4 inside IPv6 is looked at as IPv4)."""
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.split("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        nat64 = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        inner = nat64 or ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         ip = inner or ip
-    return settings.image_allow_private or (ip.is_global and not ip.is_multicast)
+    # The module counts more of IPv6 as global than was ever given out (fec0::/10, ::10.0.0.1).
+    outside = isinstance(ip, ipaddress.IPv6Address) and ip not in _UNICAST
+    return settings.image_allow_private or (ip.is_global and not ip.is_multicast and not outside)
 
 
 async def fetch(url: str, settings: Settings) -> bytes:
@@ -94,6 +122,10 @@ async def fetch(url: str, settings: Settings) -> bytes:
                     return content
     except (TimeoutError, httpx.TransportError) as error:
         raise _later(f"picture does not answer: {url[:200]} ({type(error).__name__})") from None
+    except httpx.DecodingError as error:
+        raise _fault(f"picture is not encoded as it says: {url[:200]} ({error})") from None
+    except (httpx.InvalidURL, ValueError):
+        raise _fault(f"not a URL, or a redirect to none: {url[:200]!r}") from None
     raise _fault(f"more than {_REDIRECTS} redirects")
 
 

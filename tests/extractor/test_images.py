@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -38,6 +41,10 @@ class _Shop(BaseHTTPRequestHandler):
                 self._send(302, b"", "http://inside.invalid/secret")
             case "/metadata":
                 self._send(302, b"", "http://169.254.169.254/latest/meta-data")
+            case "/nowhere":
+                self._send(302, b"", "http://[")
+            case "/not-gzip":
+                self._send(200, encoded(), encoding="gzip")
             case "/file":
                 self._send(302, b"", "file:///etc/passwd")
             case "/busy":
@@ -49,11 +56,13 @@ class _Shop(BaseHTTPRequestHandler):
             case _:
                 self._send(404, b"")
 
-    def _send(self, code: int, content: bytes, location: str = "") -> None:
+    def _send(self, code: int, content: bytes, location: str = "", encoding: str = "") -> None:
         self.send_response(code)
         self.send_header("Content-Length", str(len(content)))
         if location:
             self.send_header("Location", location)
+        if encoding:
+            self.send_header("Content-Encoding", encoding)
         self.end_headers()
         self.wfile.write(content)
 
@@ -76,7 +85,7 @@ def settings() -> Settings:
         image_allowed_hosts="localhost,127.0.0.1,169.254.169.254,*.shop.example",
         image_allow_private=True,
         image_max_bytes=1_000_000,
-        image_timeout_seconds=2,
+        image_timeout_seconds=30,
     )
 
 
@@ -91,6 +100,9 @@ async def test_a_picture_is_fetched_also_behind_a_redirect(shop: str, settings: 
         ("/loop", "redirects"),
         ("/inside", "inside.invalid"),
         ("/file", "only http and https"),
+        ("/nowhere", "redirect to none"),
+        ("/not-gzip", "not encoded as it says"),
+        ("/picture?\x00", "not a URL"),
         ("/huge", "more than 1000000 bytes"),
         ("/gone", "answers 404"),
     ],
@@ -144,11 +156,16 @@ async def test_a_redirect_inside_is_refused_at_its_own_hop(shop: str, settings: 
 @pytest.mark.parametrize(
     "address",
     ["10.0.0.1", "192.168.1.1", "172.16.0.1", "127.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-     "::1", "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "2002:0a00:0001::"],
+     "::1", "fe80::1%eth0", "fd00::1", "fec0::1", "ff02::1", "::ffff:10.0.0.1", "::10.0.0.1", "2002:0a00:0001::",
+     "64:ff9b::10.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b:1::1", "2001:0:808:808:0:0:f5ff:fffe"],
 )  # fmt: skip
 def test_private_addresses_are_known(address: str) -> None:
     assert not images.allowed_address(address, Settings())
-    assert images.allowed_address("8.8.8.8", Settings())
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"])
+def test_public_addresses_are_known(address: str) -> None:
+    assert images.allowed_address(address, Settings())
 
 
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "GIF"])
@@ -175,6 +192,35 @@ def test_transparency_is_white_and_the_camera_s_turn_is_undone() -> None:
     turned[0x0112] = 6  # Orientation: a quarter turn.
     with Image.open(io.BytesIO(images.normalised(encoded("JPEG", (60, 40), exif=turned), Settings()))) as picture:
         assert picture.size == (40, 60)
+
+
+_MEASURE = """
+import sys
+from services.common.settings import Settings
+from services.extractor.images import normalised
+def peak(): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+small, large = open(sys.argv[1], "rb").read(), sys.stdin.buffer.read()
+normalised(small, Settings())
+before = peak()
+normalised(large, Settings())
+print((peak() - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_large_transparent_picture_is_held_once(tmp_path: Path) -> None:
+    small = tmp_path / "small.png"
+    small.write_bytes(encoded(color=(1, 2, 3, 4)))
+    large = encoded(size=(4000, 4000), color=(255, 0, 0, 128))
+    command = [sys.executable, "-c", _MEASURE, str(small)]
+    grown = float(subprocess.run(command, input=large, stdout=subprocess.PIPE, check=True).stdout)
+    assert 55 < grown < 90  # Once it is 61 MiB: 16 million pixels of 4 bytes.
+
+
+@pytest.mark.parametrize(("size", "factor"), [((3000, 1999), 22), ((1000, 130), 7), ((131, 64), 1), ((64, 5000), 39)])
+def test_strips_leave_no_seam(size: tuple[int, int], factor: int) -> None:
+    gradient = Image.linear_gradient("L").resize(size).convert("RGB")
+    assert images._reduced(gradient, max(size) // factor).tobytes() == gradient.reduce(factor).tobytes()
 
 
 @pytest.mark.parametrize(
