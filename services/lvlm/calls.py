@@ -64,15 +64,40 @@ class _Computation:
     announced: asyncio.Event = field(default_factory=asyncio.Event)
     #: Set when nobody waits any more; read by the engine's thread between batches.
     dropped: threading.Event = field(default_factory=threading.Event)
+    #: Whether the engine's thread has heeded that.
+    stopped: bool = False
     waiting: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def join(self) -> bool:
+        """Whether one more caller can wait for it.
+
+        One that took longer than its caller waited goes on for the next try: begun anew, it would never be done.
+        """
+        with self._lock:
+            if self.stopped or (self.dropped.is_set() and not self.started.is_set()):
+                return False
+            self.dropped.clear()
+            return True
+
+    def go_on(self) -> None:
+        """Called by the engine's thread before each batch.
+
+        Raises:
+            _Dropped: nobody waits.
+        """
+        with self._lock:
+            self.stopped = self.dropped.is_set()
+        if self.stopped:
+            raise _Dropped
 
 
 class _Watched:
     """The engine as one computation sees it: counts batches, and stops between two when nobody waits."""
 
-    def __init__(self, engine: Engine, job: str, dropped: threading.Event) -> None:
+    def __init__(self, engine: Engine, job: str, computation: _Computation) -> None:
         self.model_version = engine.model_version
-        self._engine, self._job, self._dropped = engine, job, dropped
+        self._engine, self._job, self._computation = engine, job, computation
 
     def complete(
         self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
@@ -85,8 +110,7 @@ class _Watched:
         return self._engine.score(prefix, branches)
 
     def _next(self, branches: Sequence[Branch]) -> None:
-        if self._dropped.is_set():
-            raise _Dropped
+        self._computation.go_on()
         metrics.SERVER_BATCH.labels(self._job).observe(len(branches))
 
 
@@ -183,7 +207,7 @@ class Calls:
         """The computation of a key, known or new; None where the queue is full."""
         place = (job, key)
         known = self._known.get(place) if key else None
-        if known is not None and not (known[0].dropped.is_set() and not known[1].done()):
+        if known is not None and known[0].join():
             metrics.SERVER_ANSWERS_REUSED.labels(job).inc()
             return known
         if self._queued >= self.settings.server_queue:
@@ -220,7 +244,7 @@ class Calls:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(computation.announced.wait(), _ANNOUNCE_SECONDS)
             began = time.monotonic()
-            watched = _Watched(engine, job, computation.dropped)
+            watched = _Watched(engine, job, computation)
             answer, usage = await asyncio.get_running_loop().run_in_executor(self._thread, work, watched)
         self._report(job, answer, usage, began - accepted, time.monotonic() - began)
         return answer

@@ -101,6 +101,24 @@ async def test_a_call_whose_deadline_passed_is_not_begun(extract: Callable[..., 
     assert gate.batches == 2
 
 
+async def test_what_outlasts_its_caller_is_there_for_the_next_try(
+    served: Served, extract: Callable[..., Any], gate: _Gate
+) -> None:
+    first = extract("k", "cup")
+    await asyncio.to_thread(gate.entered.wait)
+    ((computation, _),) = served.calls._known.values()
+    first.cancel()
+    await asyncio.to_thread(computation.dropped.wait)
+    second = extract("k", "cup")
+    # Told at once that it is computed: it has joined what the first one left.
+    assert await asyncio.wait_for(second.initial_metadata(), 60)
+    second.cancel()
+    await asyncio.to_thread(computation.dropped.wait)
+    gate.open.set()
+    assert (await extract("k", "cup")).products
+    assert gate.batches == 1
+
+
 async def test_cancelled_work_stops_at_the_next_batch(served: Served, extract: Callable[..., Any], gate: _Gate) -> None:
     running = extract("1", "cup", "saucer", "spoon")
     await asyncio.to_thread(gate.entered.wait)
