@@ -91,6 +91,8 @@ def show(
     for one in found:
         state = " (replayed)" if one["replayed"] else ""
         print(f"{one['queue']}/{one['offset']}{state}: {one['reason']}: {one['message']}")
+        if one["cut_from_bytes"] is not None:
+            print(f"  cut: the event was {one['cut_from_bytes']} bytes; replay needs --edit")
         print(f"  stood at {one['origin']}, tried {one['attempts']} times, set aside {one['at']}")
         print(f"  {json.dumps(one['event'], ensure_ascii=False)[:2000]}")
 
@@ -111,6 +113,7 @@ def _described(letter: Letter) -> dict[str, Any]:
         "service_version": facts.service_version,
         "at": facts.at.ToJsonString(),
         "replayed": letter.replayed,
+        "cut_from_bytes": letter.cut_from,
         "event": value[:1000].decode("utf-8", "backslashreplace") if event is None else event,
     }
 
@@ -147,7 +150,10 @@ def replay(
     if dry_run:
         print(f"{len(letters)} would be sent")
         return
-    sent = dlq.replay(settings, letters, (lambda one: mended[one.queue.name, one.record.offset]) if edit else None)
+    try:
+        sent = dlq.replay(settings, letters, (lambda one: mended[one.queue.name, one.record.offset]) if edit else None)
+    except dlq.CutLetter as cut:
+        raise InputError(str(cut)) from None
     print(f"{sent} sent")
 
 

@@ -3,24 +3,27 @@
 import sys
 
 from services.common import health as health_endpoints
-from services.common.process import configured
+from services.common import kafka
+from services.common.process import BAD_INPUT, configured, exit_code
 from services.common.runtime.stage import Health
-from services.common.settings import SettingsError
 
 
 def main() -> int:
     """Run by the environment's settings; the exit code."""
     settings = configured()
     try:
-        from services.cobuy.app import build
+        from services.cobuy.app import NAME, build, topics_needed
 
+        missing = sorted(topics_needed(settings) - set(kafka.existing_topics(settings)))
+        if missing:
+            print(f"{NAME}: no topic {', '.join(missing)} (run: mindstream topics)", file=sys.stderr)
+            return BAD_INPUT
         (settings.state_dir / "faust").mkdir(parents=True, exist_ok=True)
         health = Health()
         app = build(settings, health)
         health_endpoints.serve(settings, health)
-    except (SettingsError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    except Exception as error:
+        return exit_code("cobuy", error)
     from mode import Worker
 
     Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False).execute_from_commandline()

@@ -8,12 +8,14 @@ acknowledged before a table is updated, and everything that may come again count
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import faust
+from aiokafka.errors import MessageSizeTooLargeError  # type: ignore[import-untyped]
 from mindstream.events.v1 import dead_letter_pb2 as reasons
 from mindstream.events.v1.cobuy_pb2 import CoBuy, PairOccurrence
 from mindstream.events.v1.purchase_pb2 import Purchase
@@ -21,24 +23,27 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 from services.cobuy import baskets
 from services.cobuy.baskets import Basket
 from services.cobuy.purchases import purchase
-from services.cobuy.recovery import RestingTableManager, RestingTransport
+from services.cobuy.recovery import RestingConsumer, RestingTableManager, RestingTransport
 from services.cobuy.security import broker_credentials
 from services.cobuy.support import Support
 from services.common import metrics, topics
-from services.common.dead_letters import dead_letter
-from services.common.errors import EventFault, reason_label
+from services.common.dead_letters import cut, dead_letter
+from services.common.errors import EventFault, TooLarge, one_line, reason_label
 from services.common.pairs import pair_id
-from services.common.records import Output, Record, decode, output, raw_headers
+from services.common.records import Output, Record, check_size, decode, output, raw_headers
 from services.common.runtime.stage import Health
 from services.common.settings import Settings
 
 NAME = "cobuy"
 _log = logging.getLogger(__name__)
+#: Records on their way to Kafka at once, for one order.
+_SENT_AT_ONCE = 500
 
 
 def build(settings: Settings, health: Health) -> Any:
     """The Faust app of the settings."""
     brokers = [f"kafka://{address.strip()}" for address in settings.kafka_bootstrap_servers.split(",")]
+    largest = topics.letter_max_bytes(settings) + topics.HEADROOM_BYTES
     app = faust.App(
         topics.group_id(settings, NAME),
         broker=brokers,
@@ -49,8 +54,8 @@ def build(settings: Settings, health: Health) -> Any:
         consumer_auto_offset_reset="earliest",
         processing_guarantee="at_least_once",
         producer_acks=-1,
-        producer_max_request_size=16 * settings.event_max_bytes,
-        consumer_max_fetch_size=16 * settings.event_max_bytes,
+        producer_max_request_size=largest,
+        consumer_max_fetch_size=largest,
         store=settings.cobuy_store,
         datadir=str(settings.state_dir / "faust"),
         topic_partitions=settings.topic_partitions,
@@ -66,11 +71,21 @@ def build(settings: Settings, health: Health) -> Any:
     return app
 
 
+def topics_needed(settings: Settings) -> set[str]:
+    """Topics on the wire without which the service cannot work: Faust would wait for them in silence."""
+    read = [topic.name(settings) for topic in (topics.PURCHASES, topics.PURCHASES_BY_CUSTOMER, topics.OCCURRENCES)]
+    tables = [topics.changelog_name(settings, table) for table in topics.COBUY_TABLES]
+    return {*read, *tables, *(topics.dlq_name(name, NAME) for name in read), topics.COBUYS.name(settings)}
+
+
 class Cobuy:
     """The agents and what they share."""
 
     def __init__(self, app: Any, settings: Settings, health: Health) -> None:
         self._app, self._settings, self._health = app, settings, health
+        #: Writes that Kafka did not take at the first try.
+        self._waiting = 0
+        self._lag_known: set[Any] = set()
         self._customers = app.Table("customers", default=list, partitions=settings.topic_partitions)
         self._support = app.Table("support", default=dict, partitions=settings.topic_partitions)
         steps: list[tuple[topics.Topic, Callable[[Record], Awaitable[str]]]] = [
@@ -80,6 +95,7 @@ class Cobuy:
         ]
         for topic, step in steps:
             self._agent(topic, step)
+        self._read = {topic.name(settings) for topic, _ in steps}
         app.task(self._beat)
 
     def _agent(self, topic: topics.Topic, step: Callable[[Record], Awaitable[str]]) -> None:
@@ -99,38 +115,59 @@ class Cobuy:
     async def _guarded(self, step: Callable[[Record], Awaitable[str]], record: Record) -> str:
         """Run a step; what it raises becomes a dead letter, never an exception in Faust."""
         try:
+            check_size(record, self._settings.event_max_bytes)
             return await step(record)
         except EventFault as fault:
             return await self._set_aside(record, fault.reason, fault)
+        except TooLarge as refused:
+            return await self._set_aside(record, reasons.DEAD_LETTER_REASON_TOO_LARGE, refused)
         except Exception as bug:
             _log.exception("cobuy failed on %s", record.idempotency_key)
             return await self._set_aside(record, reasons.DEAD_LETTER_REASON_INTERNAL, bug)
 
     async def _set_aside(self, record: Record, reason: reasons.DeadLetterReason.ValueType, error: Exception) -> str:
-        line = " ".join(str(error).split()) or type(error).__name__
+        line, kind, room = one_line(error), type(error).__name__, topics.letter_max_bytes(self._settings)
         _log.warning("dead letter %s (%s): %s", record.idempotency_key, reason_label(reason), line)
-        await self._send(dead_letter(record, NAME, reason, line, error_class=type(error).__name__, attempts=1))
+        letter = dead_letter(record, NAME, reason, line, error_class=kind, attempts=1, room=room)
+        try:
+            await self._send(letter)
+        except TooLarge:
+            await self._send(cut(letter, 0), whatever_size=True)
         metrics.DEAD_LETTERS.labels(NAME, record.topic, reason_label(reason)).inc()
         return "dead_letter"
 
-    async def _send(self, out: Output) -> None:
-        """Write a record and wait for the broker's acknowledgement, for as long as it takes."""
+    async def _send(self, out: Output, *, whatever_size: bool = False) -> None:
+        """Write a record and wait for the broker's acknowledgement, for as long as it takes.
+
+        Raises:
+            TooLarge: Kafka refuses it for its size, unless that too is to be waited out.
+        """
+        tries = 0
         while True:
+            tries += 1
             try:
                 channel = self._app.topic(out.topic, value_serializer="raw", key_serializer="raw")
                 await (await channel.send(key=out.key, value=out.value, headers=out.headers))
                 metrics.RECORDS_OUT.labels(NAME, out.topic).inc()
                 return
             except Exception as error:
+                # Of our own client Faust wraps it, of the broker it does not.
+                size = any(isinstance(one, MessageSizeTooLargeError) for one in (error, error.__cause__))
+                if size and not whatever_size:
+                    raise TooLarge(f"writing to {out.topic}: {error}") from None
                 metrics.WORLD_FAULTS.labels(NAME, "kafka").inc()
-                _log.warning("writing to %s: %s; trying again", out.topic, error)
-                await self._app.sleep(self._settings.backoff_min_seconds)
+                level = logging.WARNING if tries in (1, 10, 100, 1000) else logging.DEBUG
+                _log.log(level, "writing to %s: %s; trying again", out.topic, error)
+                self._waiting += 1
+                try:
+                    delay = self._settings.backoff_min_seconds * tries
+                    await self._app.sleep(min(delay, self._settings.backoff_max_seconds))
+                finally:
+                    self._waiting -= 1
 
     # -- the steps ---------------------------------------------------------------------------------------------------
 
     async def _by_customer(self, record: Record) -> str:
-        if len(record.value) > self._settings.event_max_bytes:
-            raise EventFault(reasons.DEAD_LETTER_REASON_TOO_LARGE, f"{len(record.value)} bytes")
         found = purchase(record)
         name = topics.PURCHASES_BY_CUSTOMER.name(self._settings)
         key = f"c/{found.customer_id}" if found.customer_id else f"o/{found.order_id}"
@@ -149,7 +186,12 @@ class Cobuy:
         key = (record.key or b"").decode("utf-8", "replace")
         history = baskets.load(self._customers[key]) if window else []
         name = topics.OCCURRENCES.name(settings)
-        for pair in baskets.pairs(history, order, window):
+        completed, left_out = baskets.pairs(history, order, window, settings.cobuy_max_window)
+        if left_out:
+            metrics.COBUY_WINDOWS_CAPPED.inc()
+            metrics.COBUY_ITEMS_LEFT_OUT.inc(left_out)
+        occurrences = []
+        for pair in completed:
             occurrence = PairOccurrence(
                 pair_id=pair_id(pair.first, pair.second),
                 product_a=pair.first,
@@ -157,9 +199,13 @@ class Cobuy:
                 order_id=pair.order_id,
             )
             occurrence.occurred_at.FromMicroseconds(round(pair.at * 1e6))
-            await self._send(output(topics.OCCURRENCES, name, occurrence.pair_id, occurrence, stage=NAME, cause=record))
+            occurrences.append(
+                output(topics.OCCURRENCES, name, occurrence.pair_id, occurrence, stage=NAME, cause=record)
+            )
+        for start in range(0, len(occurrences), _SENT_AT_ONCE):
+            await asyncio.gather(*map(self._send, occurrences[start : start + _SENT_AT_ONCE]))
         if window:
-            self._customers[key] = baskets.dump(baskets.with_order(history, order))
+            self._customers[key] = baskets.dump(baskets.with_order(history, order, settings.event_max_bytes))
         return "ok"
 
     async def _count(self, record: Record) -> str:
@@ -190,13 +236,31 @@ class Cobuy:
         return output(topics.COBUYS, name, cobuy.pair_id, cobuy, stage=NAME, cause=record)
 
     async def _beat(self) -> None:
-        """Tell the health endpoints what Faust knows."""
+        """Tell the health endpoints and the metrics what Faust knows."""
         while not self._app.should_stop:
-            self._health.last_poll = time.monotonic()
-            self._health.started = not self._app.rebalancing and self._app.tables.recovery.completed.is_set()
-            self._health.assigned = bool(self._app.assignor.assigned_actives())
-            metrics.PARTITIONS.labels(NAME).set(len(self._app.assignor.assigned_actives()))
+            consumer: RestingConsumer = self._app.consumer
+            now, actives = time.monotonic(), self._app.assignor.assigned_actives()
+            # Between partitions, and while Kafka takes no record, nothing is fetched and nothing is wrong here.
+            quiet = not consumer.flow_active or self._waiting > 0
+            self._health.last_poll = now if quiet else consumer.fetched_at
+            recovered = not self._app.rebalancing and self._app.tables.recovery.completed.is_set()
+            self._health.started = self._health.started or recovered
+            self._health.assigned = bool(actives)
+            fetching = now - consumer.fetched_at < self._settings.session_timeout_seconds
+            self._health.answering = recovered and fetching and not self._waiting
+            metrics.PARTITIONS.labels(NAME).set(len(actives))
+            self._report_lag(consumer)
             await self._app.sleep(0.2)
+
+    def _report_lag(self, consumer: RestingConsumer) -> None:
+        ours = {tp for tp in consumer.assignment() if tp.topic in self._read}
+        for tp in self._lag_known - ours:
+            metrics.LAG.remove(NAME, tp.topic, str(tp.partition))
+        self._lag_known = ours
+        for tp in ours:
+            end = consumer.highwater(tp)
+            if end is not None:
+                metrics.LAG.labels(NAME, tp.topic, str(tp.partition)).set(max(0, end - consumer.done(tp)))
 
 
 def _record(event: Any) -> Record:

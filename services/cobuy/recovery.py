@@ -16,6 +16,7 @@ exception.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, cast
 
 from faust.tables.manager import TableManager
@@ -30,6 +31,12 @@ class RestingConsumer(Consumer):
         super().__init__(*args, **kwargs)
         self.resting = asyncio.Event()
         self.resting.set()
+        #: When the last fetch came back, with records or without; monotonic.
+        self.fetched_at = time.monotonic()
+
+    def done(self, tp: Any) -> int:
+        """The committed offset of a partition; 0 where there is none."""
+        return self._committed_offset[tp] or 0
 
     async def rest(self) -> None:
         """Stop the flow and wait until no fetched record is on its way to a stream."""
@@ -47,7 +54,11 @@ class RestingConsumer(Consumer):
             self.resting.set()
             await self.wait(cast(Any, self.can_resume_flow))
         self.resting.clear()
-        return await super()._wait_next_records(timeout)
+        self.fetched_at = time.monotonic()
+        try:
+            return await super()._wait_next_records(timeout)
+        finally:
+            self.fetched_at = time.monotonic()
 
     async def perform_seek(self) -> None:
         """Seek to the committed offsets, and where there is none to the earliest; forget what was acknowledged."""

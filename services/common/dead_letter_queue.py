@@ -49,13 +49,20 @@ class Letter:
         """Short name of the reason, as in headers and metrics."""
         return reason_label(self.facts.reason)
 
+    @property
+    def cut_from(self) -> int | None:
+        """Bytes of the event's value where it is not whole here; None where it is."""
+        return dead_letters.value_bytes(self.record)
+
     def decoded(self) -> dict[str, Any] | None:
-        """The event as JSON has it; None when it cannot be decoded, which may be why it is here."""
+        """The event as JSON has it; None when it is cut or cannot be decoded, which may be why it is here."""
+        if self.cut_from is not None:
+            return None
         try:
             event = decode(self._original, self.queue.topic.message, json_allowed=True)
-        except EventFault:
+            return json_format.MessageToDict(event, preserving_proto_field_name=True)
+        except (EventFault, json_format.SerializeToJsonError):  # JSON has no timestamp of the year 60000.
             return None
-        return json_format.MessageToDict(event, preserving_proto_field_name=True)
 
     @property
     def _original(self) -> Record:
@@ -91,6 +98,10 @@ def letters(settings: Settings, queue: Queue) -> Iterator[Letter]:
             yield Letter(queue, record, dead_letters.read(record), str(record.offset) in markers)
 
 
+class CutLetter(Exception):
+    """A letter that does not hold its whole event cannot be sent as it is."""
+
+
 #: Takes the letter, gives the event that is sent instead.
 Edit = Callable[[Letter], Message]
 
@@ -101,17 +112,23 @@ def replay(settings: Settings, chosen: Iterable[Letter], edit: Edit | None = Non
     A replayed event keeps its origin, so that for the stages it is the same event.
 
     Raises:
+        CutLetter: one is not whole and there is no edit; nothing is sent.
         WorldFault: Kafka did not take one, or another replay took over; what was sent before is sent and marked.
     """
+    waiting = [letter for letter in chosen if not letter.replayed]
+    for letter in waiting if edit is None else ():
+        if letter.cut_from is not None:
+            raise CutLetter(
+                f"{letter.queue.name}/{letter.record.offset} is cut (of {letter.cut_from} bytes): it can be sent only "
+                "with an edit; nothing was sent"
+            )
     producer = Producer(
         kafka.producer_config(settings, **{"transactional.id": f"{settings.topic_prefix}mindstream.dlq.replay"})
     )
     sent = 0
     try:
         producer.init_transactions(_SECONDS)
-        for letter in chosen:
-            if letter.replayed:
-                continue
+        for letter in waiting:
             value, headers = _mended(letter, edit)
             producer.begin_transaction()
             producer.produce(letter.facts.topic, value, letter.record.key, headers=headers)  # type: ignore[arg-type]

@@ -40,6 +40,19 @@ class ServerCrashed(WorldFault):
         super().__init__("model", message)
 
 
+class TooLarge(WorldFault):
+    """Kafka refuses a record for its size, and would again: the event that made it becomes a dead letter."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("kafka", message)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, as one line that UTF-8 can carry."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
 def reason_label(reason: DeadLetterReason.ValueType) -> str:
     """Short name for headers and metric labels: `unknown_product`."""
     return DeadLetterReason.Name(reason).removeprefix("DEAD_LETTER_REASON_").lower()

@@ -10,10 +10,10 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from services.common.errors import WorldFault
+from services.common.errors import TooLarge, WorldFault
 from services.common.records import Output, Record, raw_headers
 from services.common.settings import Settings, librdkafka_options
-from services.common.topics import TopicSpec
+from services.common.topics import HEADROOM_BYTES, TopicSpec, letter_max_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ def producer_config(settings: Settings, **ours: Any) -> dict[str, Any]:
         **{
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
-            "message.max.bytes": 16 * settings.event_max_bytes,
+            "message.max.bytes": letter_max_bytes(settings) + HEADROOM_BYTES,
+            # A batch counts as one message to the broker: it must not outgrow what a topic takes of one.
+            "batch.size": min(1_000_000, settings.event_max_bytes),
             "linger.ms": 5,
             **ours,
         },
@@ -122,9 +124,10 @@ def send(producer: Producer, outputs: Iterable[Output], timeout: float = 60.0) -
     """Write records and wait until Kafka has acknowledged every one.
 
     Raises:
+        TooLarge: one is over what its topic takes; the others may be written.
         WorldFault: it did not take them all; some may be written.
     """
-    failed: list[str] = []
+    failed: list[KafkaError] = []
     for out in outputs:
         while True:
             try:
@@ -133,15 +136,21 @@ def send(producer: Producer, outputs: Iterable[Output], timeout: float = 60.0) -
                     out.value,
                     out.key,
                     headers=out.headers,  # type: ignore[arg-type]
-                    on_delivery=lambda error, _: failed.append(str(error)) if error else None,
+                    on_delivery=lambda error, _: failed.append(error) if error else None,
                 )
                 break
             except BufferError:
                 producer.poll(0.5)
+            except KafkaException as error:
+                failed.append(error.args[0])
+                break
         producer.poll(0)
     left = producer.flush(timeout)
+    for one in failed:
+        if one.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            raise TooLarge(f"Kafka does not take a record: {one.str()}")
     if left or failed:
-        why = failed[0] if failed else f"no answer in {timeout:.0f} s"
+        why = failed[0].str() if failed else f"no answer in {timeout:.0f} s"
         raise WorldFault("kafka", f"Kafka did not take {left + len(failed)} records: {why}")
 
 

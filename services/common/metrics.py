@@ -75,7 +75,13 @@ COBUY_OCCURRENCES = Counter("mindstream_cobuy_occurrences_total", "Pair occurren
 COBUY_REPEATS = Counter("mindstream_cobuy_repeats_total", "Pair occurrences ignored: their order was counted before.")
 COBUY_CROSSINGS = Counter("mindstream_cobuy_crossings_total", "Pairs whose support reached the minimum.")
 COBUY_BASKETS_CAPPED = Counter("mindstream_cobuy_baskets_capped_total", "Baskets over the size cap.")
-COBUY_ITEMS_LEFT_OUT = Counter("mindstream_cobuy_items_left_out_total", "Items of capped baskets that were not paired.")
+COBUY_WINDOWS_CAPPED = Counter(
+    "mindstream_cobuy_windows_capped_total",
+    "Orders whose customer bought more in the window than is paired.",
+)
+COBUY_ITEMS_LEFT_OUT = Counter(
+    "mindstream_cobuy_items_left_out_total", "Items of capped baskets and windows that were not paired."
+)
 
 # -- Signs of failure that the seed names: what the filter keeps, and empty or repeated texts (MIND section 4) ---
 INTENTIONS_JUDGED = Counter(

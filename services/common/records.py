@@ -170,7 +170,7 @@ def check_size(record: Record, limit: int) -> None:
     """
     if len(record.value) > limit:
         message = f"{len(record.value)} bytes; at most {limit}"
-    elif record.envelope_bytes > _ENVELOPE_BYTES:
+    elif record.envelope_bytes > _ENVELOPE_BYTES and not is_retry(record.topic):  # There ours are among them.
         message = f"key and headers are {record.envelope_bytes} bytes; at most {_ENVELOPE_BYTES}"
     else:
         return

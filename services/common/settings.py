@@ -20,6 +20,8 @@ from pydantic import Field, FilePath, ValidationError, field_validator, model_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LIBRDKAFKA_PREFIX = "MINDSTREAM_LIBRDKAFKA_"
+#: Options of librdkafka that have an underscore themselves; its callbacks, which no environment can set, aside.
+_UNDERSCORED = {"log_level": "log_level"}
 
 #: A list written with commas in the environment.
 CommaList = Annotated[str, NoDecode]
@@ -90,6 +92,11 @@ class Settings(BaseSettings):
         50,
         ge=2,
         description="Distinct products of one basket that are paired (pairs grow with the square).",
+    )
+    cobuy_max_window: int = Field(
+        200,
+        ge=1,
+        description="Products of a customer's nearest earlier orders that an order is paired with, whole orders.",
     )
     cobuy_recent_orders: int = Field(
         64, ge=1, description="Orders remembered per pair, so that one sent again counts once."
@@ -166,7 +173,6 @@ class Settings(BaseSettings):
         "postgresql://localhost/mindstream",
         description="PostgreSQL DSN (libpq URL); passwords may come from PGPASSWORD or PGPASSFILE.",
     )
-    sink_batch_records: int = Field(500, ge=1, description="Most judged co-buys in one database transaction.")
     datasets_url: str = Field(
         "file:///var/lib/mindstream/datasets", description="Where dataset releases go: file:// or s3:// (fsspec)."
     )
@@ -208,11 +214,15 @@ class Settings(BaseSettings):
         return self.slot or socket.gethostname()
 
 
+def _option(name: str) -> str:
+    return _UNDERSCORED.get(name, name.replace("_", "."))
+
+
 @cache
 def librdkafka_options() -> Mapping[str, str]:
     """Options passed through to every librdkafka client."""
     return {
-        name.removeprefix(LIBRDKAFKA_PREFIX).lower().replace("_", "."): value
+        _option(name.removeprefix(LIBRDKAFKA_PREFIX).lower()): value
         for name, value in sorted(os.environ.items())
         if name.startswith(LIBRDKAFKA_PREFIX)
     }

@@ -19,8 +19,9 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.common.settings import Settings
 
-#: Room for the dead-letter headers beside a value of the largest size.
+#: Room for key and headers beside a value of the largest size: half is the event's, half is ours.
 HEADROOM_BYTES = 65_536
+_RETRY = ".retry"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,17 @@ def dlq_name(topic: str, group: str) -> str:
 
 def retry_name(topic: str, group: str) -> str:
     """Topic of a reader's parked records."""
-    return f"{topic}.{group}.retry"
+    return f"{topic}.{group}{_RETRY}"
+
+
+def is_retry(topic: str, of: str = "") -> bool:
+    """Whether a topic holds parked records (of the topic `of`); only the runtime writes to these."""
+    return topic.endswith(_RETRY) and (not of or topic.startswith(f"{of}."))
+
+
+def letter_max_bytes(settings: Settings) -> int:
+    """Largest event that a dead letter carries whole: one that was refused for its size should fit."""
+    return 16 * settings.event_max_bytes
 
 
 def changelog_name(settings: Settings, table: str) -> str:
@@ -108,8 +119,7 @@ def specs(settings: Settings) -> Iterator[TopicSpec]:
         yield TopicSpec(name, settings.topic_partitions, settings.topic_replication, config)
         for group in topic.readers:
             # Dead letters stay until someone has looked: no retention limit.
-            # A record that was refused for its size needs room here, so the limit is the broker's own.
-            dlq = {"max.message.bytes": str(16 * settings.event_max_bytes), "retention.ms": "-1"}
+            dlq = {"max.message.bytes": str(letter_max_bytes(settings) + HEADROOM_BYTES), "retention.ms": "-1"}
             yield TopicSpec(dlq_name(name, group), 1, settings.topic_replication, dlq)
             if topic.parks:
                 retry = retry_name(name, group)

@@ -1,11 +1,14 @@
 """`python -m services.kb_sink`: judged intentions into the knowledge base."""
 
 import sys
+from functools import partial
 
 from services.common import topics
+from services.common.readiness import database_answers
 from services.common.records import Record
 from services.common.runtime.main import main
 from services.common.runtime.stage import Result, Route, Stage
+from services.common.settings import Settings
 from services.kb_sink.committer import PostgresCommitter
 from services.kb_sink.rows import rows
 
@@ -15,5 +18,11 @@ async def handle(record: Record) -> Result:
     return Result(rows=rows(record))
 
 
+def stage(settings: Settings) -> Stage:
+    """The stage for the runtime."""
+    ready = partial(database_answers, settings.postgres_dsn)
+    return Stage("kb_sink", [Route(topics.JUDGED, handle)], ready=ready)
+
+
 if __name__ == "__main__":
-    sys.exit(main(lambda settings: Stage("kb_sink", [Route(topics.JUDGED, handle)]), PostgresCommitter))
+    sys.exit(main(stage, PostgresCommitter))

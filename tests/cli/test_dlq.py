@@ -39,7 +39,7 @@ def installation(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPa
     producer = kafka.plain_producer(made)
     for offset, (value, reason) in enumerate(events):
         record = Record(topics.COBUYS.name(made), 1, offset, b"k", value, [("traceparent", b"00-1")])
-        out = dead_letter(record, "extractor", reason, "why", error_class="EventFault", attempts=1)
+        out = dead_letter(record, "extractor", reason, "why", error_class="EventFault", attempts=1, room=1 << 20)
         producer.produce(out.topic, out.value, out.key, headers=out.headers)  # type: ignore[arg-type]
     assert producer.flush(30) == 0
     return made
@@ -94,6 +94,37 @@ def test_an_edit_mends_the_event(installation: Settings, tmp_path: Path) -> None
     assert (code, output.strip()) == (0, "1 sent")
     (record,) = sent_back(installation)
     assert CoBuy.FromString(record.value) == CoBuy(pair_id="c|d", product_a="c", product_b="d")
+
+
+def test_a_cut_letter_says_so_and_is_sent_only_with_an_edit(installation: Settings, tmp_path: Path) -> None:
+    record = Record(topics.COBUYS.name(installation), 0, 7, b"k", b"x" * 3000)
+    reason = reasons.DEAD_LETTER_REASON_TOO_LARGE
+    out = dead_letter(record, "extractor", reason, "why", error_class="EventFault", attempts=1, room=2000)
+    kafka.send(kafka.plain_producer(installation), [out])
+    code, output = invoke("show", "--reason", "too_large", "--json")
+    assert (code, json.loads(output)[0]["cut_from_bytes"]) == (0, 3000)
+    assert "3000 bytes; replay needs --edit" in invoke("show", "--reason", "too_large")[1]
+    code, output = invoke("replay", "--topic", "cobuys")
+    assert (code, len(output.strip().splitlines())) == (2, 1)
+    assert "is cut" in output
+    assert sent_back(installation) == []
+    script = tmp_path / "mend.py"
+    script.write_text('print(\'{"product_a": "a", "product_b": "b"}\')')
+    code, output = invoke("replay", "--reason", "too_large", "--edit", f"{sys.executable} {script}")
+    assert (code, output.strip()) == (0, "1 sent")
+
+
+def test_an_event_that_json_cannot_say_is_shown_as_bytes(installation: Settings) -> None:
+    event = CoBuy(product_a="a", product_b="b")
+    event.first_seen.seconds = 10**15
+    record = Record(topics.COBUYS.name(installation), 0, 8, b"k", event.SerializeToString())
+    reason = reasons.DEAD_LETTER_REASON_INTERNAL
+    out = dead_letter(record, "extractor", reason, "why", error_class="E", attempts=1, room=1 << 20)
+    kafka.send(kafka.plain_producer(installation), [out])
+    code, output = invoke("show", "--reason", "internal", "--json")
+    assert code == 0
+    assert json.loads(output)[0]["event"].startswith("\x12\x01a")
+    assert invoke("replay", "--reason", "internal")[0] == 0
 
 
 @pytest.mark.parametrize(

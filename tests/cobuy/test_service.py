@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from mindstream.events.v1.cobuy_pb2 import CoBuy
 from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.common import kafka, topics
+from services.common.dead_letters import value_bytes
 from services.common.lag import lags
 from services.common.settings import Settings
 
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 
 @contextmanager
-def service(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def service(settings: Settings, folder: Path, **overrides: str) -> Iterator[subprocess.Popen[bytes]]:
     env = {
         **os.environ,
         "MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
@@ -34,6 +36,7 @@ def service(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[bytes
         "MINDSTREAM_SESSION_TIMEOUT_SECONDS": "6",
         "MINDSTREAM_HTTP_HOST": "127.0.0.1",
         "MINDSTREAM_HTTP_PORT": "0",
+        **overrides,
     }
     with (folder / "cobuy.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "services.cobuy"], env=env, stderr=log, stdout=log)
@@ -101,6 +104,55 @@ def test_cobuys_of_good_orders_and_dead_letters_of_bad_ones(settings: Callable[.
     letters = kafka.read_all(made, topics.dlq_name(topics.PURCHASES.name(made), "cobuy"))
     labels = sorted(letter.text_header("mindstream-dlq-reason") for letter in letters)
     assert labels == ["content_type", "invalid", "invalid", "undecodable"]
+
+
+def test_hostile_events_are_dead_letters_and_stop_nobody(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    made = settings(topic_partitions=2)
+    origins = (
+        b"x/0/99999999999999999999",
+        b"stg.purchases/0/5",
+        made.topic_prefix.encode() + b"purchases/0/" + b"9" * 99,
+    )
+    send(
+        made,
+        [
+            (order(1, "a", "b"), []),
+            (b"x" * 500_000, []),  # more than a dead letter carries at this limit
+            (order(2, "c"), [("traceparent", b"0" * 40_000)]),
+            *((order(number, "a", "b"), [("mindstream-origin", origin)]) for number, origin in enumerate(origins, 3)),
+            *((b"\xff", [("mindstream-origin", origin)]) for origin in origins),
+        ],
+    )
+    with service(made, tmp_path, MINDSTREAM_EVENT_MAX_BYTES="8192") as process:
+        wait_for(lambda: process.poll() is not None or drained(made))
+        assert process.poll() is None
+    assert pairs(made) == ["a|b"]
+    letters = list(kafka.read_all(made, topics.dlq_name(topics.PURCHASES.name(made), "cobuy")))
+    labels = sorted(letter.text_header("mindstream-dlq-reason") for letter in letters)
+    assert labels == ["too_large"] * 2 + ["undecodable"] * 3
+    assert [value_bytes(letter) for letter in letters if letter.key == b"1"] == [500_000]
+
+
+def test_the_lag_of_a_replayed_purchase_becomes_zero(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    made = settings(topic_partitions=1)
+    producer = Producer(kafka.producer_config(made, **{"transactional.id": made.topic_prefix + "replay"}))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topics.PURCHASES.name(made), order(1, "a", "b"), b"k")
+    producer.commit_transaction(30)
+    assert [lag.records > 0 for lag in lags(made) if lag.topic == topics.PURCHASES.name(made)] == [True]
+    with service(made, tmp_path):
+        wait_for(lambda: drained(made))
+
+
+@pytest.mark.parametrize("away", ["kafka", "topics"])
+def test_without_kafka_or_topics_it_ends_with_one_line(kafka: str, tmp_path: Path, away: str) -> None:
+    nobody = Settings(kafka_bootstrap_servers="127.0.0.1:1" if away == "kafka" else kafka, topic_prefix="nobody.")
+    with service(nobody, tmp_path) as process:
+        assert process.wait(120) == (3 if away == "kafka" else 2)
+    lines = (tmp_path / "cobuy.log").read_text().strip().splitlines()
+    assert len([line for line in lines if line.startswith("cobuy: ")]) == 1
+    assert "Traceback" not in "".join(lines)
 
 
 def test_kill_9_loses_no_pair(settings: Callable[..., Settings], tmp_path: Path) -> None:

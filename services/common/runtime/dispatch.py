@@ -12,25 +12,33 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from mindstream.events.v1 import dead_letter_pb2 as reasons
 
 from services.common import metrics
-from services.common.dead_letters import dead_letter
-from services.common.errors import EventFault, Parked, ServerCrashed, WorldFault, reason_label
-from services.common.records import ORIGIN, Output, Record
+from services.common.dead_letters import cut, dead_letter
+from services.common.errors import EventFault, Parked, ServerCrashed, TooLarge, WorldFault, one_line, reason_label
+from services.common.records import ORIGIN, Output, Record, check_size, decimal
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Handler, Result, Stage
 from services.common.runtime.window import Entry
 from services.common.settings import Settings
-from services.common.topics import retry_name
+from services.common.topics import is_retry, letter_max_bytes, retry_name
 
 _log = logging.getLogger(__name__)
 
-#: When a parked record may be tried again, and when it was first parked; milliseconds since the epoch.
+_PROBE_SECONDS = 2.0
+#: Outcome of a record that is set aside; its reason follows.
+_DEAD_LETTER = "dead_letter:"
+#: When a parked record may be tried again, and when it was first parked; milliseconds since the epoch. Heeded on retry
+#: topics only: on the others anyone may have written them.
 NOT_BEFORE = "mindstream-not-before"
 PARKED_SINCE = "mindstream-parked-since"
+_LATEST_MS = 2**53
+#: How far the clocks of two workers may be apart.
+_CLOCKS_APART_MS = 60_000
 
 
 class Dispatcher:
@@ -47,6 +55,8 @@ class Dispatcher:
         self._alone = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting = 0
+        #: Whether what the handlers call would answer, when last asked.
+        self.ready = stage.ready is None
         #: Results set so far; grows only.
         self.finished = 0
         self._progress = threading.Event()
@@ -69,6 +79,15 @@ class Dispatcher:
         """Hand entries over; returns at once."""
         self._loop.call_soon_threadsafe(self._enqueue, entries)
 
+    def refused(self, entry: Entry, error: TooLarge) -> None:
+        """Put a dead letter in place of a result that Kafka does not take; of a dead letter, one without the event."""
+        result, record = entry.result, entry.record
+        assert result is not None, "it was to be committed"
+        if result.outcome.startswith(_DEAD_LETTER):
+            entry.result = replace(result, outputs=[cut(letter, 0) for letter in result.outputs])
+        else:
+            entry.result = self._dead_letter(record, reasons.DEAD_LETTER_REASON_TOO_LARGE, error, 1)
+
     def wait_progress(self, seconds: float) -> None:
         """Wait until a result was set since the last call, `seconds` at the most."""
         self._progress.wait(seconds)
@@ -84,6 +103,8 @@ class Dispatcher:
         if self._stage.start:
             await self._stage.start()
         self._tasks = [self._loop.create_task(self._work()) for _ in range(self._settings.concurrency)]
+        if self._stage.ready:
+            self._tasks.append(self._loop.create_task(self._probe(self._stage.ready)))
 
     async def _stop(self) -> None:
         for task in self._tasks:
@@ -91,6 +112,15 @@ class Dispatcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._stage.stop:
             await self._stage.stop()
+
+    async def _probe(self, ready: Callable[[], Awaitable[bool]]) -> None:
+        while True:
+            try:
+                self.ready = await ready()
+            except Exception:
+                _log.exception("%s cannot tell whether it is ready", self._stage.name)
+                self.ready = False
+            await asyncio.sleep(_PROBE_SECONDS)
 
     def _enqueue(self, entries: Sequence[Entry]) -> None:
         self._queue.extend(entries)
@@ -104,7 +134,13 @@ class Dispatcher:
             entry = self._queue.popleft()
             if entry.dropped:
                 continue
-            result = await self._handle(entry)
+            try:
+                result = await self._handle(entry)
+            except Exception as bug:
+                # Of setting it aside, then: whatever it was, this task and the partition go on.
+                _log.exception("%s failed on %s/%d", self._stage.name, entry.partition, entry.record.offset)
+                plain = replace(entry.record, headers=[])
+                result = self._dead_letter(plain, reasons.DEAD_LETTER_REASON_INTERNAL, bug, 1)
             if result is not None:
                 entry.result = result
                 self.finished += 1
@@ -116,11 +152,7 @@ class Dispatcher:
         while not entry.dropped:
             attempts += 1
             try:
-                if len(record.value) > self._settings.event_max_bytes:
-                    raise EventFault(
-                        reasons.DEAD_LETTER_REASON_TOO_LARGE,
-                        f"{len(record.value)} bytes; at most {self._settings.event_max_bytes}",
-                    )
+                check_size(record, self._settings.event_max_bytes)
                 handler = self._handlers[record.topic]
                 result = await (self._handle_alone(handler, record) if crashes else handler(record))
                 self._check_size(result)
@@ -175,17 +207,15 @@ class Dispatcher:
     def _dead_letter(
         self, record: Record, reason: reasons.DeadLetterReason.ValueType, error: Exception, attempts: int
     ) -> Result:
-        line = " ".join(str(error).split()) or type(error).__name__
+        line, kind, room = one_line(error), type(error).__name__, letter_max_bytes(self._settings)
         _log.warning("dead letter %s (%s): %s", record.idempotency_key, reason_label(reason), line)
-        letter = dead_letter(
-            record, self._stage.name, reason, line, error_class=type(error).__name__, attempts=attempts
-        )
-        return Result(outputs=[letter], outcome=f"dead_letter:{reason_label(reason)}")
+        letter = dead_letter(record, self._stage.name, reason, line, error_class=kind, attempts=attempts, room=room)
+        return Result(outputs=[letter], outcome=f"{_DEAD_LETTER}{reason_label(reason)}")
 
     def _park(self, record: Record, parked: Parked, attempts: int) -> Result:
         now = int(time.time() * 1000)
-        since_text = record.text_header(PARKED_SINCE)
-        since = int(since_text) if since_text.isdecimal() else now
+        said = decimal(record.text_header(PARKED_SINCE), _LATEST_MS) if is_retry(record.topic) else None
+        since = now if said is None else min(said, now)
         if now - since >= self._settings.park_grace_seconds * 1000:
             return self._dead_letter(record, parked.reason, parked, attempts)
         source = record.source
@@ -200,8 +230,10 @@ class Dispatcher:
         return Result(outputs=[retry], outcome="parked")
 
 
-def not_before(record: Record) -> int:
-    """When the record may be tried, milliseconds since the epoch; 0 for one that was not parked."""
-    # Called for every record: most have no such header, and for them nothing is built.
-    text = next((value for name, value in record.headers if name == NOT_BEFORE), b"")
-    return int(text) if text.isdigit() else 0
+def not_before(record: Record, now: int, settings: Settings) -> int:
+    """When the record may be tried, milliseconds since the epoch; 0 for one that is not parked."""
+    if not is_retry(record.topic):
+        return 0
+    at = decimal(record.text_header(NOT_BEFORE), _LATEST_MS) or 0
+    # Further off than any wait of ours: a setting that was changed, or not written by us.
+    return at if at <= now + settings.park_seconds * 1000 + _CLOCKS_APART_MS else 0

@@ -21,6 +21,8 @@ class Result:
     rows: Any = None
     #: ok or duplicate; the runtime itself adds dead_letter and parked.
     outcome: str = "ok"
+    #: Called once the result is committed: what a handler counts is counted once, however often it is tried.
+    count: Callable[[], None] | None = None
 
 
 #: Event in, result out; raises EventFault, Parked, WorldFault or ServerCrashed (services/common/errors.py).
@@ -37,7 +39,9 @@ class Route:
 
 @dataclass(frozen=True)
 class Stage:
-    """A consumer group with its routes. `ready` tells whether what the handlers call would answer now."""
+    """A consumer group with its routes. `ready` tells whether what the handlers call would answer now: an idle worker
+    must know too (services/common/readiness.py).
+    """
 
     name: str
     routes: Sequence[Route]
@@ -77,6 +81,7 @@ class Committer(Protocol):
 
         Raises:
             Aborted: try again.
+            TooLarge: Kafka never takes an output of the batch.
             Fenced: stop.
         """
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from services.common.errors import TooLarge
 from services.common.kafka import producer_config
+from services.common.records import Output
 from services.common.runtime.stage import Aborted, Fenced, Finished, Partition
 from services.common.settings import Settings
 
@@ -36,9 +38,12 @@ class KafkaCommitter:
                 # Outputs wait here only within one short transaction.
                 "queue.buffering.max.kbytes": 131_072,
                 "linger.ms": 1,
+                "delivery.report.only.error": True,
             },
         )
         self._producer: Producer | None = None
+        #: Why the broker refused a record of the open transaction for its size; empty while it did not.
+        self._too_large = ""
 
     def open(self) -> None:
         """Register the transactional id."""
@@ -52,14 +57,21 @@ class KafkaCommitter:
     def commit(self, batch: Sequence[Finished], offsets: Mapping[Partition, int], consumer: Consumer) -> None:
         """One transaction; see Committer."""
         producer = self._live
+        self._too_large = ""
         self._attempt(producer.begin_transaction)
-        for finished in batch:
-            for output in finished.result.outputs:
-                self._produce(output.topic, output.value, output.key, output.headers)
         positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
-        group = consumer.consumer_group_metadata()
-        self._attempt(lambda: producer.send_offsets_to_transaction(positions, group, _TRY_SECONDS))
-        self._attempt(lambda: producer.commit_transaction(_TRY_SECONDS))
+        try:
+            for finished in batch:
+                for output in finished.result.outputs:
+                    self._produce(output)
+            group = consumer.consumer_group_metadata()
+            self._attempt(lambda: producer.send_offsets_to_transaction(positions, group, _TRY_SECONDS))
+            self._attempt(lambda: producer.commit_transaction(_TRY_SECONDS))
+        except Aborted:
+            producer.poll(0)
+            if self._too_large:
+                raise TooLarge(self._too_large) from None
+            raise
 
     def close(self) -> None:
         """Let go; an open transaction is aborted by the broker."""
@@ -70,16 +82,21 @@ class KafkaCommitter:
         assert self._producer is not None, "open() comes first"
         return self._producer
 
-    def _produce(self, topic: str, value: bytes, key: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def _produce(self, out: Output) -> None:
         while True:
             try:
-                self._live.produce(topic, value, key, headers=headers)  # type: ignore[arg-type]
+                self._live.produce(out.topic, out.value, out.key, headers=out.headers, on_delivery=self._refused)  # type: ignore[arg-type]
                 return
             except BufferError:
                 self._live.poll(0.1)
-            except KafkaException as error:
+            except KafkaException as exception:
+                self._refused(exception.args[0])
                 self._abort()
-                raise Aborted(str(error)) from None
+                raise Aborted(exception.args[0].str()) from None
+
+    def _refused(self, error: KafkaError, _: object = None) -> None:
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._too_large = error.str()
 
     def _attempt(self, call: Callable[[], Any], *, abort: bool = True) -> None:
         """Repeat `call` while its failure is one that passes.

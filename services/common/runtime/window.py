@@ -56,7 +56,7 @@ class Window:
 
     def add(self, record: Record) -> Entry:
         """Hold a record; records of a partition must come in offset order."""
-        entry = Entry(record, len(record.value) + len(record.key or b"") + 200)
+        entry = Entry(record, len(record.value) + record.envelope_bytes + 200)
         self._entries.setdefault(entry.partition, deque()).append(entry)
         self.records += 1
         self.bytes += entry.size

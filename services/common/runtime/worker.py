@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from services.common import kafka, metrics, topics
-from services.common.errors import WorldFault
+from services.common.errors import TooLarge, WorldFault
 from services.common.records import Record
 from services.common.runtime.dispatch import Dispatcher, not_before
 from services.common.runtime.routes import handlers
@@ -28,8 +28,10 @@ _log = logging.getLogger(__name__)
 #: Exit codes: stopped as asked; fenced (the supervisor may start a new process).
 EXIT_OK, EXIT_FENCED = 0, 3
 _COMMIT_RECORDS = 500
+_MOST_COMMIT_RECORDS = 2 * _COMMIT_RECORDS
 _CONSUME_RECORDS = 500
-_LAG_SECONDS = 5.0
+#: Between two reports of lag, and the longest that one waits for Kafka.
+_LAG_SECONDS, _LAG_TIMEOUT = 5.0, 1.0
 #: A window that stays full so long is paused. Not at once: librdkafka throws away what it fetched ahead of a pause.
 _PAUSE_SECONDS = 0.5
 
@@ -59,6 +61,8 @@ class Worker:
         self._committed = 0
         self._retry_commit_at = 0.0
         self._commit_failures = 0
+        #: Most records in the next commit; small after one that Kafka refused for a record's size.
+        self._commit_limit = _MOST_COMMIT_RECORDS
 
     def stop(self) -> None:
         """Stop intake, drain for the grace, commit and leave; safe in a signal handler."""
@@ -120,7 +124,7 @@ class Worker:
             wait = 0.02 if self._window.records else 0.2
             messages = consumer.consume(max(1, min(self._window.room, _CONSUME_RECORDS)), wait)
         self.health.last_poll = time.monotonic()
-        self.health.answering = self._dispatcher.answering
+        self.health.answering = self._dispatcher.answering and self._dispatcher.ready and not self._commit_failures
         if messages:
             self._take(consumer, messages)
         now = time.monotonic()
@@ -170,8 +174,9 @@ class Worker:
             partition = (record.topic, record.partition)
             if partition not in self._assigned or partition in self._held:
                 continue
-            if not_before(record) > now_ms:
-                self._hold(consumer, partition, record)
+            due = not_before(record, now_ms, self._settings)
+            if due > now_ms:
+                self._hold(consumer, record, due)
                 continue
             entries.append(self._window.add(record))
             read[record.topic] += 1
@@ -180,13 +185,13 @@ class Worker:
         for topic, count in read.items():
             metrics.RECORDS_IN.labels(self._stage.name, topic).inc(count)
 
-    def _hold(self, consumer: Consumer, partition: Partition, record: Record) -> None:
+    def _hold(self, consumer: Consumer, record: Record, due: int) -> None:
         """Wait with a parked partition until its head is due: read it again from there."""
         position = TopicPartition(record.topic, record.partition, record.offset)
         consumer.seek(position)
         consumer.pause([position])
-        self._held[partition] = not_before(record)
-        self._ends.pop(partition, None)
+        self._held[record.topic, record.partition] = due
+        self._ends.pop((record.topic, record.partition), None)
 
     def _consumer_error(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -206,7 +211,7 @@ class Worker:
     def _commit(self, consumer: Consumer) -> None:
         """Commit the finished prefix; on an abort it stays and is tried again."""
         self._last_commit = time.monotonic()
-        entries = self._window.finished(_COMMIT_RECORDS * 2)
+        entries = self._window.finished(self._commit_limit)
         offsets = {e.partition: e.record.offset + 1 for e in entries}
         remaining = Counter(e.partition for e in entries)
         for partition, end in self._ends.items():
@@ -214,6 +219,7 @@ class Worker:
             if self._window.count(partition) == remaining[partition] and end > self._next.get(partition, -1):
                 offsets[partition] = max(end, offsets.get(partition, 0))
         if not offsets:
+            self._commit_failures = 0
             return
         batch = [Finished(e.record, e.result) for e in entries if e.result is not None]
         try:
@@ -223,12 +229,20 @@ class Worker:
             metrics.TRANSACTION_ABORTS.labels(self._stage.name).inc()
             self._put_off(f"transaction aborted: {aborted}")
             return
+        except TooLarge as refused:
+            metrics.TRANSACTION_ABORTS.labels(self._stage.name).inc()
+            # One record a commit, until it is known whose output it is.
+            self._commit_limit = 1
+            if len(entries) == 1:
+                self._dispatcher.refused(entries[0], refused)
+            self._put_off(str(refused))
+            return
         except WorldFault as fault:
             metrics.WORLD_FAULTS.labels(self._stage.name, fault.kind).inc()
-            self.health.answering = False
             self._put_off(f"{fault.kind}: {fault}")
             return
         self._commit_failures = 0
+        self._commit_limit = min(2 * self._commit_limit, _MOST_COMMIT_RECORDS)
         self._committed += len(entries)
         self._window.remove(entries)
         self._next.update(offsets)
@@ -250,6 +264,9 @@ class Worker:
             metrics.RECORDS_DONE.labels(name, topic, kind).inc(count)
             if kind == "dead_letter":
                 metrics.DEAD_LETTERS.labels(name, topic, reason).inc(count)
+        for finished in batch:
+            if finished.result.count:
+                finished.result.count()
         for topic, count in out.items():
             metrics.RECORDS_OUT.labels(name, topic).inc(count)
 
@@ -281,6 +298,7 @@ class Worker:
         for position in partitions:
             partition = (position.topic, position.partition)
             self._assigned.discard(partition)
+            metrics.LAG.remove(self._stage.name, position.topic, str(position.partition))
             self._window.drop(partition)
             for known in (self._held, self._ends, self._next):
                 known.pop(partition, None)
@@ -303,14 +321,28 @@ class Worker:
         _log.info("stopped; %d records left for the next owner", self._window.records)
 
     def _report_lag(self, consumer: Consumer) -> None:
+        self._learn_positions(consumer)
         for topic, partition in self._assigned:
             try:
-                _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             except KafkaException:
                 continue
-            done = self._next.get((topic, partition))
-            if high >= 0 and done is not None:
+            # Nothing committed yet: all that there is waits.
+            done = self._next.get((topic, partition), max(0, low))
+            if high >= 0:
                 metrics.LAG.labels(self._stage.name, topic, str(partition)).set(max(0, high - done))
+
+    def _learn_positions(self, consumer: Consumer) -> None:
+        """Committed offsets of partitions in which this worker has committed nothing yet."""
+        unknown = self._assigned - set(self._next)
+        if not unknown:
+            return
+        try:
+            for place in consumer.committed(_positions(unknown), timeout=_LAG_TIMEOUT):
+                if place.offset >= 0 and not place.error:
+                    self._next[place.topic, place.partition] = place.offset
+        except KafkaException as error:
+            _log.debug("committed offsets: %s", error.args[0].str())
 
 
 def _positions(partitions: set[Partition] | Sequence[Partition]) -> list[TopicPartition]:

@@ -62,15 +62,24 @@ class Bench:
         names = {k.removeprefix("MINDSTREAM_").lower(): v for k, v in self.env(slot).items()}
         return Settings(**names)  # type: ignore[arg-type]
 
-    def create(self) -> None:
+    def create(self, **limits: int) -> None:
+        """Create the topics; `limits` are sizes of a record (`max.message.bytes`) by topic, dots as underscores."""
         settings = self.settings()
-        kafka.create_topics(settings, topics.specs(settings))
+        specs = list(topics.specs(settings))
+        for spec in specs:
+            name = spec.name.removeprefix(self.prefix).replace(".", "_")
+            if name in limits:
+                spec.config["max.message.bytes"] = str(limits[name])
+        kafka.create_topics(settings, specs)
 
-    def send(self, *events: Mapping[str, object]) -> None:
-        """Events to `cobuys`, in order; `k` is the key, the number where it is missing."""
+    def send(
+        self, *events: Mapping[str, object], headers: Mapping[str, str] | None = None, topic: str = "cobuys"
+    ) -> None:
+        """Events to a topic, in order; `k` is the key, the number where it is missing."""
         producer = kafka.plain_producer(self.settings())
         for event in events:
-            producer.produce(self.prefix + "cobuys", json.dumps(event).encode(), str(event.get("k", event["n"])))
+            key, given = str(event.get("k", event["n"])), list((headers or {}).items())
+            producer.produce(self.prefix + topic, json.dumps(event).encode(), key, headers=given)  # type: ignore[arg-type]
             producer.poll(0)
         assert producer.flush(30) == 0
 

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 from tests.common.runtime.program import METHOD
 
@@ -51,6 +52,7 @@ class _nothing:
 def serve(model: Model, address: str = "127.0.0.1:0") -> tuple[grpc.Server, str]:
     """A started server and its address."""
     server = grpc.server(ThreadPoolExecutor(32), handlers=[model], options=[("grpc.so_reuseport", 0)])
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     port = server.add_insecure_port(address)
     server.start()
     return server, f"127.0.0.1:{port}"

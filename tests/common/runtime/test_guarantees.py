@@ -7,17 +7,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
 
-from services.common import dead_letters, kafka, topics
+from services.common import dead_letters, kafka, metrics, topics
+from services.common.errors import WorldFault
 from services.common.records import Output, Record
 from services.common.runtime.stage import Aborted, Fenced, Finished, Result
 from services.common.runtime.transactions import KafkaCommitter
+from services.common.runtime.worker import Worker
 from tests.common.runtime.conftest import Bench, wait_for
 from tests.common.runtime.model import Model, serve
+from tests.common.runtime.program import stage
 
 pytestmark = pytest.mark.integration
 
@@ -102,6 +107,60 @@ def test_a_model_server_that_is_away_is_waited_for(bench: Bench) -> None:
         server.stop(0)
     assert bench.numbers() == list(range(50))
     assert bench.read("cobuys.extractor.dlq") == []
+
+
+def test_an_idle_worker_knows_whether_the_model_serves(bench: Bench) -> None:
+    bench.server.stop(0).wait()  # type: ignore[attr-defined]
+    with bench.worker() as worker:
+        wait_for(lambda: worker.health.assigned and not worker.health.answering, "not ready")
+        server, _ = serve(Model(), bench.target)
+        wait_for(lambda: worker.health.answering, "ready")
+        server.stop(0).wait()
+        wait_for(lambda: not worker.health.answering, "not ready again")
+
+
+def test_a_worker_whose_commits_fail_is_not_ready_until_one_succeeds(bench: Bench) -> None:
+    away, tries = threading.Event(), []
+    away.set()
+
+    class Away(KafkaCommitter):
+        def commit(self, *arguments: Any) -> None:
+            tries.append(worker.health.answering)
+            if away.is_set():
+                raise WorldFault("database", "away")
+            super().commit(*arguments)
+
+    settings = bench.settings()
+    worker = Worker(stage(settings), settings, Away(settings, "extractor", lambda: True))
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        wait_for(lambda: worker.health.answering, "ready")
+        bench.send({"n": 1})
+        wait_for(lambda: len(tries) >= 4, "commits tried again")
+        assert tries[1:] == [False] * len(tries[1:])
+        away.clear()
+        wait_for(lambda: worker.health.answering, "ready again")
+        assert bench.numbers() == [1]
+    finally:
+        worker.stop()
+        thread.join(60)
+
+
+def test_lag_is_told_before_the_first_commit_and_not_of_others_partitions(bench: Bench) -> None:
+    bench.model.gate.clear()
+    bench.send(*numbered(40))
+
+    def told() -> dict[str, float]:
+        samples = [sample for family in metrics.LAG.collect() for sample in family.samples]
+        ours = [s for s in samples if s.labels["topic"] == bench.prefix + "cobuys"]
+        return {s.labels["partition"]: s.value for s in ours}
+
+    with bench.worker():
+        wait_for(lambda: sum(told().values()) >= 40, "lag of what is not committed")
+        bench.model.gate.set()
+        wait_for(lambda: sum(told().values()) == 0, "no lag", 120)
+    assert told() == {}
 
 
 def test_poison_is_set_aside_and_its_neighbours_pass(bench: Bench) -> None:
