@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from services.common import kafka, topics
 from services.common.settings import Settings
 
+#: Longest wait for the first records.
+_SECONDS = 15.0
+
 
 @dataclass(frozen=True)
 class Lag:
-    """A group's lag in one topic, records (a transaction's marker counts as one until it is passed)."""
+    """A group's lag in one topic: records, and transaction markers between them."""
 
     group: str
     topic: str
@@ -34,7 +38,7 @@ def lags(settings: Settings) -> list[Lag]:
         name = topic.name(settings)
         for group in topic.readers:
             read = [name, topics.retry_name(name, group)] if topic.parks else [name]
-            consumer = kafka.reader(settings, topics.group_id(settings, group))
+            consumer = kafka.reader(settings, topics.group_id(settings, group), **{"enable.partition.eof": True})
             try:
                 found += [Lag(group, one, _lag(consumer, one, present.get(one, 0))) for one in read]
             finally:
@@ -43,9 +47,36 @@ def lags(settings: Settings) -> list[Lag]:
 
 
 def _lag(consumer: Consumer, topic: str, partitions: int) -> int:
-    behind = 0
+    ends: dict[int, int] = {}
+    waiting: list[TopicPartition] = []
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
     for place in kafka.committed(consumer, places):
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=10)
-        behind += max(0, high - (place.offset if place.offset >= 0 else low))
-    return behind
+        start = max(low, place.offset)
+        if high > start:
+            ends[place.partition] = high
+            waiting.append(TopicPartition(topic, place.partition, start))
+    return sum(max(0, ends[partition] - first) for partition, first in _firsts(consumer, waiting).items())
+
+
+def _firsts(consumer: Consumer, places: list[TopicPartition]) -> dict[int, int]:
+    """By partition, where the first record from its place on stands, or the end where there is none.
+
+    Markers of transactions are no records, and a group that commits only what it has processed (Faust) never passes
+    the last one.
+    """
+    found: dict[int, int] = {}
+    consumer.assign(places)
+    deadline = time.monotonic() + _SECONDS
+    while len(found) < len(places):
+        message = consumer.poll(max(0.0, deadline - time.monotonic()))
+        if message is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"nothing read of {places[0].topic}"))
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            if not error.retriable():
+                raise KafkaException(error)
+        elif partition is not None and offset is not None:
+            found.setdefault(partition, offset)
+    consumer.unassign()
+    return found
