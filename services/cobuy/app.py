@@ -95,7 +95,6 @@ class Cobuy:
         ]
         for topic, step in steps:
             self._agent(topic, step)
-        self._read = {topic.name(settings) for topic, _ in steps}
         app.task(self._beat)
 
     def _agent(self, topic: topics.Topic, step: Callable[[Record], Awaitable[str]]) -> None:
@@ -249,18 +248,17 @@ class Cobuy:
             fetching = now - consumer.fetched_at < self._settings.session_timeout_seconds
             self._health.answering = recovered and fetching and not self._waiting
             metrics.PARTITIONS.labels(NAME).set(len(actives))
-            self._report_lag(consumer)
+            if recovered:
+                self._report_lag(consumer)
             await self._app.sleep(0.2)
 
     def _report_lag(self, consumer: RestingConsumer) -> None:
-        ours = {tp for tp in consumer.assignment() if tp.topic in self._read}
-        for tp in self._lag_known - ours:
+        behind = consumer.behind()
+        for tp in self._lag_known - set(behind):
             metrics.LAG.remove(NAME, tp.topic, str(tp.partition))
-        self._lag_known = ours
-        for tp in ours:
-            end = consumer.highwater(tp)
-            if end is not None:
-                metrics.LAG.labels(NAME, tp.topic, str(tp.partition)).set(max(0, end - consumer.done(tp)))
+        for tp, records in behind.items():
+            metrics.LAG.labels(NAME, tp.topic, str(tp.partition)).set(records)
+        self._lag_known = set(behind)
 
 
 def _record(event: Any) -> Record:

@@ -16,6 +16,7 @@ exception.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any, cast
 
@@ -34,9 +35,16 @@ class RestingConsumer(Consumer):
         #: When the last fetch came back, with records or without; monotonic.
         self.fetched_at = time.monotonic()
 
-    def done(self, tp: Any) -> int:
-        """The committed offset of a partition; 0 where there is none."""
-        return self._committed_offset[tp] or 0
+    def behind(self) -> dict[Any, int]:
+        """By partition of the streams, records between the committed offset and the end, where both are known."""
+        found = {}
+        for tp in self.assignment():
+            # The fetching thread may be giving the partition away meanwhile.
+            with contextlib.suppress(AssertionError, AttributeError):
+                end = self.highwater(tp)
+                if end is not None and not self._is_changelog_tp(tp):
+                    found[tp] = max(0, end - (self._committed_offset[tp] or 0))
+        return found
 
     async def rest(self) -> None:
         """Stop the flow and wait until no fetched record is on its way to a stream."""
