@@ -73,7 +73,8 @@ Global___DeadLetterReason: _TypeAlias = DeadLetterReason  # noqa: Y015
 @_typing.final
 class DeadLetter(_message.Message):
     """DeadLetter says why a record was set aside. It is what `mindstream dlq show` prints; on the wire the same facts
-    are the record's `mindstream-dlq-*` headers, and its key and value are the original's, byte for byte.
+    are the record's `mindstream-dlq-*` headers, and its key and value are the original's, byte for byte. Only of an event
+    too large for that they are cut: `mindstream-dlq-value-bytes` and `mindstream-dlq-value-sha256` are there then.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
