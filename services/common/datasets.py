@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Iterator
 from typing import Any
 
+from services.common.storage import world_faults
+
+_log = logging.getLogger(__name__)
 MANIFEST, LATEST = "manifest.json", "latest"
 
 
@@ -25,50 +30,83 @@ def open_store(url: str) -> tuple[Any, str]:
     import fsspec
 
     files, path = fsspec.core.url_to_fs(url)
+    # Some keep listings, and other processes write here too.
+    files.invalidate_cache()
     return files, str(path).rstrip("/")
 
 
 def releases(url: str) -> list[dict[str, Any]]:
-    """Manifests of all finished releases below `url`, oldest first, each with its `url`."""
-    files, root = open_store(url)
-    if not files.exists(root):
-        return []
-    found = []
-    for path in sorted(str(entry) for entry in files.ls(root, detail=False)):
-        manifest = f"{path.rstrip('/')}/{MANIFEST}"
-        if files.exists(manifest):
-            found.append({**json.loads(files.cat_file(manifest)), "url": files.unstrip_protocol(path)})
-    return found
+    """Manifests of all finished releases below `url`, oldest first, each with its `url`.
+
+    Raises:
+        WorldFault: the storage is away.
+    """
+    with world_faults("datasets", url):
+        files, root = open_store(url)
+        if not files.exists(root):
+            return []
+        paths = sorted(str(entry).rstrip("/") for entry in files.ls(root, detail=False))
+        found = [(path, _manifest(files, f"{path}/{MANIFEST}")) for path in paths]
+        return [{**manifest, "url": files.unstrip_protocol(path)} for path, manifest in found if manifest]
+
+
+def _manifest(files: Any, path: str) -> dict[str, Any]:
+    """A manifest; empty where there is none, or only what a crash left of one."""
+    if not files.exists(path):
+        return {}
+    try:
+        manifest = json.loads(files.cat_file(path))
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or "release_id" not in manifest:
+        _log.warning("%s is not a manifest: its release counts as unfinished", path)
+        return {}
+    return manifest
 
 
 def latest(url: str) -> dict[str, Any] | None:
-    """The release that the pointer names; None before the first."""
-    files, root = open_store(url)
-    if not files.exists(f"{root}/{LATEST}"):
-        return None
-    named = files.cat_file(f"{root}/{LATEST}").decode().strip()
+    """The release that the pointer names; None before the first.
+
+    Raises:
+        WorldFault: the storage is away.
+    """
+    with world_faults("datasets", url):
+        files, root = open_store(url)
+        if not files.exists(f"{root}/{LATEST}"):
+            return None
+        named = files.cat_file(f"{root}/{LATEST}").decode().strip()
     return next((release for release in releases(url) if release["release_id"] == named), None)
 
 
 def verify(url: str) -> list[str]:
-    """What is wrong with the release in the folder `url`; empty when every file is as its manifest says."""
+    """What is wrong with the release in the folder `url`; empty when every file is as its manifest says.
+
+    Raises:
+        WorldFault: the storage is away.
+    """
+    with world_faults("datasets", url):
+        return list(_wrong(url))
+
+
+def _wrong(url: str) -> Iterator[str]:
     files, root = open_store(url)
     try:
         manifest = json.loads(files.cat_file(f"{root}/{MANIFEST}"))
     except FileNotFoundError:
-        return [f"{url} has no {MANIFEST}"]
+        yield f"{url} has no {MANIFEST}"
+        return
     except ValueError:
-        return [f"{url}/{MANIFEST} is not JSON"]
-    wrong = []
+        yield f"{url}/{MANIFEST} is not JSON"
+        return
     if not str(manifest.get("release_id", "")).endswith(f"-{fingerprint(manifest)}"):
-        wrong.append(f"{MANIFEST} is not what its release id says")
+        yield f"{MANIFEST} is not what its release id says"
     for name, facts in manifest.get("files", {}).items():
         try:
             content = files.cat_file(f"{root}/{name}")
         except FileNotFoundError:
-            wrong.append(f"{name} is missing")
+            yield f"{name} is missing"
             continue
         if hashlib.sha256(content).hexdigest() != facts["sha256"]:
-            wrong.append(f"{name} is not what the manifest says")
+            yield f"{name} is not what the manifest says"
     known = {f"{root}/{name}" for name in (*manifest.get("files", {}), MANIFEST)}
-    return wrong + [f"{path} is not in the manifest" for path in files.find(root) if path not in known]
+    yield from (f"{path} is not in the manifest" for path in files.find(root) if path not in known)

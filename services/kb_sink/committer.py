@@ -26,14 +26,16 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class PostgresCommitter:
     """The sink's committer; see services/common/runtime/stage.py.
 
-    Dead letters go to Kafka before the rows are committed: after a crash between the two one may stand twice, with the
-    same origin in its headers. Kafka's own offsets are committed last and only for lag displays.
+    Dead letters go to Kafka when all rows are written, just before the COMMIT: after a crash between the two one may
+    stand twice, with the same origin in its headers. Kafka's own offsets are committed last and only for lag displays.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer = kafka.plain_producer(settings)
         self._connection: psycopg.Connection[Any] | None = None
+        #: Records whose dead letters Kafka has, while the COMMIT is still owed.
+        self._sent: set[tuple[str, int, int]] = set()
 
     def open(self) -> None:
         """Migrate the KB; waits for nothing: a database that is away stops the process, to be started again."""
@@ -60,17 +62,19 @@ class PostgresCommitter:
             Fenced: another sink has gone further in one of the partitions; nothing is written.
             WorldFault: the database is away, or Kafka, for a dead letter; nothing is written.
         """
-        kafka.send(self._producer, [output for finished in batch for output in finished.result.outputs])
         first = {}
         for finished in reversed(batch):
             first[finished.record.topic, finished.record.partition] = finished.record.offset
         try:
             with world_faults(), self._connect().transaction():
                 self._advance(first, offsets)
-                self._write([f.result.rows for f in batch if isinstance(f.result.rows, Rows)])
+                written = self._write([f.result.rows for f in batch if isinstance(f.result.rows, Rows)])
+                self._send(batch)
         except (WorldFault, psycopg.Error):
             self._disconnect()
             raise
+        self._sent.difference_update(_place(finished) for finished in batch)
+        _count(batch, written)
         positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
         try:
             consumer.commit(offsets=positions, asynchronous=True)
@@ -109,21 +113,32 @@ class PostgresCommitter:
                 (topic, partition, offset, start),
             )
             if not moved.rowcount:
-                raise Fenced(f"the database is past offset {start} of {topic}/{partition} already")
+                raise Fenced(
+                    f"the database is past offset {start} of {topic}/{partition} already: another sink has it. If the "
+                    f"topic was made anew, its offsets are void: DELETE FROM kb.offsets WHERE topic = '{topic}'"
+                )
 
-    def _write(self, batch: Sequence[Rows]) -> None:
+    def _send(self, batch: Sequence[Finished]) -> None:
+        """Dead letters that Kafka does not have yet; a commit that is tried again sends none twice."""
+        owed = [finished for finished in batch if finished.result.outputs and _place(finished) not in self._sent]
+        try:
+            kafka.send(self._producer, [output for finished in owed for output in finished.result.outputs])
+        except WorldFault:
+            # What still waits in this producer would be written beside its repeat.
+            self._producer = kafka.plain_producer(self._settings)
+            raise
+        self._sent.update(map(_place, owed))
+
+    def _write(self, batch: Sequence[Rows]) -> dict[str, tuple[int, int]]:
+        """Write the rows; by table, how many were new and how many were given."""
+        written: dict[str, tuple[int, int]] = {}
         for table in COLUMNS:
             given = [row for rows in batch for row in rows.tables[table]]
             if given:
                 # Products come again with every co-buy of theirs; pairs and intentions hardly ever.
                 new = self._insert_new(table, given) if table != "products" else None
-                written = self._merge(table, given) if new is None else new
-                metrics.SINK_ROWS.labels(table, "written").inc(written)
-                metrics.SINK_ROWS.labels(table, "known").inc(len(given) - written)
-        now = datetime.now(UTC)
-        for rows in batch:
-            if rows.event_time:
-                metrics.KB_AGE.observe(max(0.0, (now - rows.event_time).total_seconds()))
+                written[table] = (self._merge(table, given) if new is None else new, len(given))
+        return written
 
     def _insert_new(self, table: str, given: Sequence[tuple[Any, ...]]) -> int | None:
         """COPY straight into the table; None, and nothing written, when one of the rows is there already."""
@@ -152,6 +167,22 @@ class PostgresCommitter:
         with self._connect().cursor().copy(f"COPY {into} ({', '.join(COLUMNS[table])}) FROM STDIN") as copy:
             for row in given:
                 copy.write_row(row)
+
+
+def _place(finished: Finished) -> tuple[str, int, int]:
+    return finished.record.topic, finished.record.partition, finished.record.offset
+
+
+def _count(batch: Sequence[Finished], written: Mapping[str, tuple[int, int]]) -> None:
+    """Metrics of what is committed."""
+    for table, (new, given) in written.items():
+        metrics.SINK_ROWS.labels(table, "written").inc(new)
+        metrics.SINK_ROWS.labels(table, "known").inc(given - new)
+    now = datetime.now(UTC)
+    for finished in batch:
+        rows = finished.result.rows
+        if isinstance(rows, Rows) and rows.event_time:
+            metrics.KB_AGE.observe(max(0.0, (now - rows.event_time).total_seconds()))
 
 
 #: A pair is judged again under a new pipeline version: its support may have grown, never shrunk.

@@ -13,7 +13,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.common import datasets, kb, metrics
+from services.common import datasets, kb, storage
 from services.common.postgres import world_faults
 from services.common.settings import Settings
 from services.kb_sink.tasks import CONFIGS, split_of
@@ -35,7 +35,7 @@ def make_release(settings: Settings) -> Release | None:
     """Make and publish a release of the KB as it is now; None when there is nothing to release.
 
     Raises:
-        WorldFault: the database is away.
+        WorldFault: the database or the dataset storage is away.
     """
     with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -66,7 +66,8 @@ def make_release(settings: Settings) -> Release | None:
     }
     release_id = f"{newest.astimezone(UTC):%Y%m%dT%H%M%SZ}-{datasets.fingerprint(manifest)}"
     manifest["release_id"] = release_id
-    return _publish(settings, release_id, manifest, files)
+    with storage.world_faults("datasets", settings.datasets_url):
+        return _publish(settings, release_id, manifest, files)
 
 
 def _files(kept: list[dict[str, Any]]) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
@@ -105,11 +106,6 @@ def _publish(settings: Settings, release_id: str, manifest: dict[str, Any], file
     for path in store.ls(root, detail=False, refresh=True):
         if str(path).rstrip("/").rsplit("/", 1)[-1] not in keep:
             store.rm(path, recursive=True)
-    metrics.RELEASES.inc()
-    metrics.RELEASE_TIME.set_to_current_time()
-    metrics.RELEASE_BYTES.set(sum(len(content) for content in files.values()))
-    for split in manifest["splits"]:
-        metrics.RELEASE_ROWS.labels(split["config"], split["split"]).set(split["rows"])
     digest = "sha256:" + hashlib.sha256(raw).hexdigest()
     return Release(release_id, store.unstrip_protocol(folder), manifest, digest)
 

@@ -10,8 +10,8 @@ import threading
 import psycopg
 from mindstream.events.v1.dataset_pb2 import DatasetRelease
 
+from services.common import datasets, kafka, metrics, topics
 from services.common import health as health_endpoints
-from services.common import kafka, topics
 from services.common.errors import WorldFault
 from services.common.kb import SCHEMA
 from services.common.postgres import migrate, world_faults
@@ -43,10 +43,7 @@ def release(settings: Settings) -> Release | None:
     """
     with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('mindstream.release'))")
-        try:
-            made = make_release(settings)
-        except OSError as error:
-            raise WorldFault("datasets", f"{settings.datasets_url}: {error}") from None
+        made = make_release(settings)
         if made is None:
             return None
         _announce(settings, made)
@@ -56,7 +53,29 @@ def release(settings: Settings) -> Release | None:
             (made.release_id, made.manifest["intentions"]),
         )
     _log.info("released %s: %s", made.release_id, made.url)
+    metrics.RELEASES.inc()
     return made
+
+
+def report(settings: Settings) -> None:
+    """Set the metrics of the newest release, whoever made it and however long ago.
+
+    Raises:
+        WorldFault: the database or the dataset storage is away.
+    """
+    newest = datasets.latest(settings.datasets_url)
+    if newest is None:
+        return
+    with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
+        row = connection.execute(
+            "SELECT extract(epoch FROM published_at) FROM kb.releases WHERE release_id = %s", [newest["release_id"]]
+        ).fetchone()
+    if row:
+        metrics.RELEASE_TIME.set(float(row[0]))
+    metrics.RELEASE_BYTES.set(sum(file["bytes"] for file in newest["files"].values()))
+    metrics.RELEASE_ROWS.clear()
+    for split in newest["splits"]:
+        metrics.RELEASE_ROWS.labels(split["config"], split["split"]).set(split["rows"])
 
 
 def _announce(settings: Settings, made: Release) -> None:
@@ -90,15 +109,19 @@ def main() -> int:
     except (WorldFault, OSError) as error:
         print(error, file=sys.stderr)
         return 3
-    while not stop.wait(settings.release_interval_seconds):
+    due = False
+    while True:
         try:
-            if new_intentions(settings) >= settings.release_min_new:
+            if due and new_intentions(settings) >= settings.release_min_new:
                 release(settings)
+            report(settings)
             health.answering = True
         except WorldFault as fault:
             health.answering = False
             _log.warning("release put off: %s", fault)
-    return 0
+        due = not stop.wait(settings.release_interval_seconds)
+        if not due:
+            return 0
 
 
 if __name__ == "__main__":

@@ -20,16 +20,18 @@ from mindstream.events.v1.intention_pb2 import (
     JudgedIntention,
     JudgedIntentions,
 )
+from prometheus_client import REGISTRY
 
-from services.common import datasets, kafka, kb, topics
-from services.common.errors import EventFault
+from services.common import datasets, kafka, kb, metrics, topics
+from services.common.errors import EventFault, WorldFault
 from services.common.ids import intention_id
-from services.common.records import Record
+from services.common.records import Output, Record
 from services.common.relations import RELATIONS
 from services.common.runtime.stage import Fenced, Finished, Result
 from services.common.settings import Settings
 from services.kb_sink.committer import PostgresCommitter
 from services.kb_sink.release import make_release
+from services.kb_sink.releases import release, report
 from services.kb_sink.rows import rows
 from services.kb_sink.tasks import split_of
 
@@ -141,6 +143,43 @@ def test_a_sink_that_lost_its_partition_writes_nothing(settings: Callable[..., S
     committer.close()
 
 
+def test_a_commit_that_is_tried_again_sends_a_dead_letter_once_and_counts_once(
+    settings: Callable[..., Settings], postgres: str
+) -> None:
+    made = settings(postgres_dsn=postgres)
+    committer = PostgresCommitter(made)
+    committer.open()
+    consumer = kafka.reader(made, "test")
+    topic = topics.JUDGED.name(made)
+    dlq = topics.dlq_name(topic, "kb_sink")
+    poison = Finished(Record(topic, 0, 1, b"k", b"bad"), Result([Output(dlq, b"k", b"bad")]))
+    batch = [finished(made, 0, 8000), poison]
+    name, labels = "mindstream_sink_rows_total", {"table": "pairs", "outcome": "written"}
+    before = REGISTRY.get_sample_value(name, labels) or 0
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        # The server goes away at the COMMIT: all was written until then.
+        connection.execute("""
+            CREATE FUNCTION go_away() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'shutting down' USING ERRCODE = '57P01'; END $$;
+            CREATE CONSTRAINT TRIGGER go_away AFTER INSERT ON kb.pairs DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION go_away()
+        """)
+        for _ in range(3):
+            with pytest.raises(WorldFault, match="shutting down"):
+                committer.commit(batch, {(topic, 0): 2}, consumer)
+        connection.execute("DROP TRIGGER go_away ON kb.pairs")
+        connection.execute("DROP FUNCTION go_away")
+    committer.commit(batch, {(topic, 0): 2}, consumer)
+    assert [letter.value for letter in kafka.read_all(made, dlq)] == [b"bad"]
+    assert REGISTRY.get_sample_value(name, labels) == before + 1
+    # An older offset: another sink's partition, or a topic made anew; the message says what to do.
+    with pytest.raises(Fenced, match=r"DELETE FROM kb\.offsets WHERE topic"):
+        committer.commit([poison], {(topic, 0): 2}, consumer)
+    assert len(list(kafka.read_all(made, dlq))) == 1
+    consumer.close()
+    committer.close()
+
+
 def test_what_the_tables_cannot_hold_is_the_events_fault() -> None:
     def refused(change: Callable[[JudgedIntentions], None], match: str) -> None:
         event = judged(1)
@@ -235,6 +274,21 @@ def test_a_release_is_reproducible_verifiable_and_loads(settings: Callable[..., 
     pathlib.Path(leftover).touch()
     make_release(made)
     assert not os.path.exists(leftover)
+
+    # A process that starts later reports what was released before it, and heeds no manifest that a crash cut short.
+    released = release(made)
+    assert released is not None
+    cut = pathlib.Path(folder).parent / "20200101T000000Z-00000000"
+    cut.mkdir()
+    (cut / datasets.MANIFEST).write_text('{"release_id": "2020')
+    metrics.RELEASE_BYTES.set(0)
+    metrics.RELEASE_TIME.set(0)
+    report(made)
+    size = sum(facts["bytes"] for facts in released.manifest["files"].values())
+    assert REGISTRY.get_sample_value("mindstream_dataset_release_bytes") == size
+    assert time.time() - (REGISTRY.get_sample_value("mindstream_dataset_release_timestamp_seconds") or 0) < 3600
+    assert release(made) is not None
+    assert not cut.exists()
 
     victim = next(name for name in first.manifest["files"] if name.endswith(".parquet"))
     with open(f"{folder}/{victim}", "r+b") as file:
