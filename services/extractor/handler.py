@@ -15,7 +15,7 @@ from mindstream.inference.v1.feature_extractor_pb2 import ExtractRequest, Extrac
 from mindstream.inference.v1.feature_extractor_pb2_grpc import FeatureExtractorStub
 
 from services.common import metrics, topics
-from services.common.errors import EventFault, Parked
+from services.common.errors import EventFault, Parked, ServerCrashed
 from services.common.ids import content_digest
 from services.common.media import MediaStore
 from services.common.modelcalls import call, open_channel
@@ -30,6 +30,8 @@ from services.extractor import images
 from services.extractor.store import MIGRATIONS, SCHEMA, Store, StoredProduct
 
 NAME = "extractor"
+#: Pictures decoded at once: each may need 4 bytes a pixel, 200 MB at the default limit (WebP three times that).
+_PICTURES_AT_ONCE = 2
 
 
 class Extractor:
@@ -42,6 +44,7 @@ class Extractor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._media = MediaStore(settings.media_url)
+        self._decoding = asyncio.Semaphore(_PICTURES_AT_ONCE)
         #: One extraction at a time per content, so that co-buys of one product share it.
         self._extracting: dict[str, asyncio.Lock] = {}
 
@@ -62,7 +65,9 @@ class Extractor:
         await self._store.close()
 
     async def product(self, record: Record) -> Result:
-        """Keep a product: its title, and its picture by digest."""
+        """Keep a product: its title, and its picture by digest. A tombstone (no value) takes it out."""
+        if not record.value:
+            return await self._delete(record)
         product = decode(record, Product, json_allowed=True)
         check_id("product_id", product.product_id)
         title = product.title.strip()
@@ -79,6 +84,15 @@ class Extractor:
         )
         return Result()
 
+    async def _delete(self, record: Record) -> Result:
+        try:
+            product_id = check_id("the tombstone's key", (record.key or b"").decode())
+        except UnicodeDecodeError:
+            raise invalid("the tombstone's key is not UTF-8") from None
+        source = record.source
+        await self._store.delete_product(product_id, source.partition, source.offset)
+        return Result()
+
     async def _picture(self, image: Image) -> str:
         kind = image.WhichOneof("source")
         if kind == "digest":
@@ -88,7 +102,9 @@ class Extractor:
         if kind is None:
             return ""
         content = image.content if kind == "content" else await images.fetch(image.url, self._settings)
-        return await asyncio.to_thread(lambda: self._media.put(images.normalised(content, self._settings)))
+        async with self._decoding:
+            picture = await asyncio.to_thread(images.normalised, content, self._settings)
+        return await asyncio.to_thread(self._media.put, picture)
 
     async def cobuy(self, record: Record) -> Result:
         """Join both products, admit the pair once, and add features."""
@@ -99,12 +115,11 @@ class Extractor:
                 raise Parked(reasons.DEAD_LETTER_REASON_UNKNOWN_PRODUCT, f"no product {product_id!r} in the catalogue")
         version, origin = self._settings.pipeline_version, record.idempotency_key
         if not await self._store.admit(cobuy.pair_id, version, origin):
-            metrics.ADMISSION_DUPLICATES.labels(NAME).inc()
-            return Result(outcome="duplicate")
+            return Result(outcome="duplicate", count=metrics.ADMISSION_DUPLICATES.labels(NAME).inc)
         try:
-            made = await asyncio.gather(*(self._features(known[p], origin) for p in (cobuy.product_a, cobuy.product_b)))
-        except EventFault:
-            await self._store.release(cobuy.pair_id, version, origin)
+            made = await self._both(known[cobuy.product_a], known[cobuy.product_b], origin)
+        except (EventFault, ServerCrashed):
+            await self._store.release(cobuy.pair_id, list(known), version, origin)
             raise
         featured = FeaturedCoBuy(
             cobuy=cobuy,
@@ -123,19 +138,28 @@ class Extractor:
         name = topics.FEATURES.name(self._settings)
         return output(topics.FEATURES, name, features.product_id, features, stage=NAME, cause=record)
 
+    async def _both(self, a: StoredProduct, b: StoredProduct, origin: str) -> list[tuple[ProductFeatures, str]]:
+        """Features of both; over when both are, so that nothing is kept after a failure was dealt with."""
+        made = await asyncio.gather(self._features(a, origin), self._features(b, origin), return_exceptions=True)
+        faults = [one for one in made if isinstance(one, BaseException)]
+        if faults:
+            # What says most of the event: its own fault, then a crash over it, then the world's.
+            raise min(faults, key=lambda one: (not isinstance(one, EventFault), not isinstance(one, ServerCrashed)))
+        return [one for one in made if not isinstance(one, BaseException)]
+
     async def _features(self, product: StoredProduct, origin: str) -> tuple[ProductFeatures, str]:
-        """A product's features and the event whose extraction made them."""
+        """A product's features and the event that publishes them."""
         digest, version = content_digest(product.title, product.image_digest), self._settings.pipeline_version
-        kept = await self._store.features(product.product_id, digest, version)
+        kept = await self._store.features(product.product_id, digest, version, origin)
         if kept:
             return kept
         async with self._sharing(f"{product.product_id}/{digest}"):
-            kept = await self._store.features(product.product_id, digest, version)
+            kept = await self._store.features(product.product_id, digest, version, origin)
             if kept:
                 return kept
             features = await self._extract(product, digest)
             await self._store.keep_features(features, version, origin)
-            stored = await self._store.features(product.product_id, digest, version)
+            stored = await self._store.features(product.product_id, digest, version, origin)
             assert stored is not None
             return stored
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ from services.common.postgres import world_faults
 SCHEMA = "extractor"
 MIGRATIONS = Path(__file__).parent / "migrations"
 _CONNECTIONS = 4
+_KEY = "product_id = %s AND content_digest = %s AND pipeline_version = %s"
+_FEATURES = f"SELECT features, origin FROM extractor.features WHERE {_KEY}"
+_CLAIM = f"UPDATE extractor.features SET origin = %s WHERE {_KEY} AND origin = ''"
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,34 @@ class Store:
                 INSERT INTO extractor.products (product_id, title, image_digest, partition, "offset")
                 VALUES (%s, %s, %s, %s, %s)
                 ON CONFLICT (product_id) DO UPDATE
-                SET title = excluded.title, image_digest = excluded.image_digest,
+                SET title = excluded.title, image_digest = excluded.image_digest, deleted = false,
                     partition = excluded.partition, "offset" = excluded."offset", updated_at = now()
                 WHERE products.partition <> excluded.partition OR products."offset" < excluded."offset"
                 """,
                 (product.product_id, product.title, product.image_digest, partition, offset),
             )
 
+    async def delete_product(self, product_id: str, partition: int, offset: int) -> None:
+        """Take a product out, unless a later record of it was kept before; an older one does not bring it back."""
+        async with self._connection() as connection:
+            await connection.execute(
+                """
+                INSERT INTO extractor.products (product_id, title, image_digest, deleted, partition, "offset")
+                VALUES (%s, '', '', true, %s, %s)
+                ON CONFLICT (product_id) DO UPDATE
+                SET title = '', image_digest = '', deleted = true,
+                    partition = excluded.partition, "offset" = excluded."offset", updated_at = now()
+                WHERE products.partition <> excluded.partition OR products."offset" < excluded."offset"
+                """,
+                (product_id, partition, offset),
+            )
+
     async def products(self, *product_ids: str) -> dict[str, StoredProduct]:
         """Those of the products that are known."""
         async with self._connection() as connection:
             rows = await connection.execute(
-                "SELECT product_id, title, image_digest FROM extractor.products WHERE product_id = ANY(%s)",
+                "SELECT product_id, title, image_digest FROM extractor.products "
+                "WHERE product_id = ANY(%s) AND NOT deleted",
                 (list(product_ids),),
             )
             return {row[0]: StoredProduct(*row) async for row in rows}
@@ -92,25 +111,32 @@ class Store:
             held = await row.fetchone()
             return held is not None and held[0] == origin
 
-    async def release(self, pair_id: str, pipeline_version: str, origin: str) -> None:
-        """Give an admission back: the event is a dead letter, a replay of it must pass."""
+    async def release(self, pair_id: str, product_ids: Sequence[str], pipeline_version: str, origin: str) -> None:
+        """Give back what an event holds that may become a dead letter: another, or its replay, has it next.
+
+        That is the admission of its pair, and the right to publish the features that it extracted.
+        """
         async with self._connection() as connection:
             await connection.execute(
                 "DELETE FROM extractor.admitted WHERE pair_id = %s AND pipeline_version = %s AND origin = %s",
                 (pair_id, pipeline_version, origin),
             )
+            await connection.execute(
+                "UPDATE extractor.features SET origin = '' "
+                "WHERE product_id = ANY(%s) AND pipeline_version = %s AND origin = %s",
+                (list(product_ids), pipeline_version, origin),
+            )
 
     async def features(
-        self, product_id: str, content_digest: str, pipeline_version: str
+        self, product_id: str, content_digest: str, pipeline_version: str, origin: str
     ) -> tuple[ProductFeatures, str] | None:
-        """Features and the event that made them; None when there are none yet."""
+        """Features and the event that publishes them: the one at `origin` where there was none; None without any."""
+        key = (product_id, content_digest, pipeline_version)
         async with self._connection() as connection:
-            rows = await connection.execute(
-                "SELECT features, origin FROM extractor.features "
-                "WHERE product_id = %s AND content_digest = %s AND pipeline_version = %s",
-                (product_id, content_digest, pipeline_version),
-            )
-            row = await rows.fetchone()
+            row = await (await connection.execute(_FEATURES, key)).fetchone()
+            if row and not row[1]:
+                await connection.execute(_CLAIM, (origin, *key))
+                row = await (await connection.execute(_FEATURES, key)).fetchone()
             return (ProductFeatures.FromString(bytes(row[0])), row[1]) if row else None
 
     async def keep_features(self, features: ProductFeatures, pipeline_version: str, origin: str) -> None:

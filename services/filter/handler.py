@@ -41,7 +41,8 @@ class Filter:
 
     def stage(self) -> Stage:
         """The stage for the runtime."""
-        return Stage(NAME, [Route(topics.CANDIDATES, self.candidates)], start=self._start, stop=self._stop)
+        routes = [Route(topics.CANDIDATES, self.candidates)]
+        return Stage(NAME, routes, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
         self._channel = open_channel(self._settings.filter_target, self._settings)
@@ -75,9 +76,9 @@ class Filter:
             verdict = VERDICT_ACCEPTED if accepted else VERDICT_REJECTED
             judged.judged.append(JudgedIntention(intention=candidate, score=score, verdict=verdict))
         judged.judged_at.CopyFrom(now())
-        self._count(judged)
         pair_id, name = made.featured.cobuy.pair_id, topics.JUDGED.name(self._settings)
-        return Result([output(topics.JUDGED, name, pair_id, judged, stage=NAME, cause=record)])
+        outputs = [output(topics.JUDGED, name, pair_id, judged, stage=NAME, cause=record)]
+        return Result(outputs, count=lambda: self._count(judged))
 
     def _count(self, judged: JudgedIntentions) -> None:
         texts = Counter(one.intention.text for one in judged.judged if one.intention.text)

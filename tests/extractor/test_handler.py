@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from services.common.errors import EventFault, Parked, WorldFault
 from services.common.records import Headers, Record
 from services.common.runtime.stage import Result
 from services.common.settings import Settings
+from services.extractor import images
 from services.extractor.handler import Extractor
 from tests.lvlm.fixtures import Served, png
 
@@ -128,6 +130,55 @@ async def test_the_newest_record_of_a_product_counts(make: Make) -> None:
         await extractor.product(product("n2"))
         result = await extractor.cobuy(record(CoBuy(product_a="n1", product_b="n2")))
         assert featured(result).product_a.title == "New title"
+
+
+async def test_a_tombstone_takes_a_product_out_and_an_older_record_does_not_bring_it_back(make: Make) -> None:
+    event = record(CoBuy(product_a="t1", product_b="t2"))
+    async with running(make()) as extractor:
+        await extractor.product(product("t1", offset=3))
+        await extractor.product(product("t2"))
+        await extractor.product(Record("products", 0, 5, b"t1", b""))
+        await extractor.product(product("t1", offset=4))
+        with pytest.raises(Parked, match="no product 't1'"):
+            await extractor.cobuy(event)
+        await extractor.product(product("t1", "Back again", offset=6))
+        assert featured(await extractor.cobuy(event)).product_a.title == "Back again"
+        for key in (None, b"\xff"):
+            with pytest.raises(EventFault, match="tombstone's key"):
+                await extractor.product(Record("products", 0, 7, key, b""))
+
+
+async def test_features_made_for_a_dead_letter_are_published_by_the_next_co_buy(make: Make) -> None:
+    async with running(make(title_max_chars=100_000)) as extractor:
+        await extractor.product(product("k1", "A cup of its own"))
+        await extractor.product(product("k2", "word " * 10_000))
+        await extractor.product(product("k3", "A saucer of its own"))
+        with pytest.raises(EventFault):
+            await extractor.cobuy(record(CoBuy(product_a="k1", product_b="k2"), offset=1))
+        for offset in (2, 2):  # Tried again, it publishes the same.
+            result = await extractor.cobuy(record(CoBuy(product_a="k1", product_b="k3"), offset=offset))
+            published = [o.key for o in result.outputs if o.topic == topics.FEATURES.base]
+            assert published == [b"k1", b"k3"]
+
+
+async def test_two_pictures_at_most_are_decoded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, gate, real = threading.Semaphore(0), threading.Event(), images.normalised
+
+    def gated(content: bytes, settings: Settings) -> bytes:
+        entered.release()
+        assert gate.wait(60)
+        return real(content, settings)
+
+    monkeypatch.setattr(images, "normalised", gated)
+    extractor = Extractor(Settings(media_url=f"file://{tmp_path}/media"))
+    image = Image(content=png("red"))
+    pictures = [asyncio.create_task(extractor._picture(image)) for _ in range(4)]
+    try:
+        assert await asyncio.to_thread(lambda: entered.acquire(timeout=60) and entered.acquire(timeout=60))
+        assert not await asyncio.to_thread(entered.acquire, timeout=0.5), "a third one is decoded beside two"
+    finally:
+        gate.set()
+    assert len(set(await asyncio.gather(*pictures))) == 1
 
 
 @pytest.mark.parametrize(

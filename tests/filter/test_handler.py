@@ -14,12 +14,14 @@ from mindstream.events.v1.intention_pb2 import (
     Intention,
     JudgedIntentions,
 )
+from prometheus_client import REGISTRY
 
 from services.common.errors import EventFault, WorldFault
 from services.common.media import MediaStore
 from services.common.records import Record
 from services.common.relations import RELATIONS
-from services.common.runtime.stage import Handler, Stage
+from services.common.runtime.stage import Finished, Handler, Stage
+from services.common.runtime.worker import Worker
 from services.common.settings import Settings
 from services.filter.handler import Filter
 from services.generator.handler import Generator
@@ -85,6 +87,24 @@ async def test_the_threshold_decides_and_an_empty_text_is_never_kept(
     assert (first.verdict, judged.threshold) == (verdict, threshold)
     assert 0 < first.score < 1
     assert (empty.score, empty.verdict) == (0, VERDICT_REJECTED)
+
+
+async def test_verdicts_are_counted_when_they_are_committed(tmp_path: Path) -> None:
+    given = CandidateIntentions(featured=featured(), candidates=[Intention(intention_id="1", relation="IsA")])
+    record = Record("t", 1, 7, b"k", given.SerializeToString())
+    own = Settings(media_url=f"file://{tmp_path}/media")
+    judge = Filter(own)
+
+    def counted() -> float:
+        labels = {"relation": "IsA", "verdict": "rejected"}
+        return REGISTRY.get_sample_value("mindstream_intentions_judged_total", labels) or 0
+
+    before = counted()
+    await judge.candidates(record)  # Tried in vain: the partition was lost, say.
+    result = await judge.candidates(record)
+    assert counted() == before
+    Worker(judge.stage(), own)._count([Finished(record, result)])
+    assert counted() == before + 1
 
 
 async def test_faults_are_sorted(served: Served, tmp_path: Path) -> None:
