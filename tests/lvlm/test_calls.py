@@ -109,13 +109,17 @@ async def test_what_outlasts_its_caller_is_there_for_the_next_try(
     ((computation, _),) = served.calls._known.values()
     first.cancel()
     await asyncio.to_thread(computation.dropped.wait)
+    asked, join = asyncio.Event(), served.calls._join
+
+    def joining(*args: Any) -> Any:
+        asked.set()
+        return join(*args)
+
+    served.calls._join = joining  # type: ignore[method-assign]
     second = extract("k", "cup")
-    # Told at once that it is computed: it has joined what the first one left.
-    assert await asyncio.wait_for(second.initial_metadata(), 60)
-    second.cancel()
-    await asyncio.to_thread(computation.dropped.wait)
+    await asked.wait()
     gate.open.set()
-    assert (await extract("k", "cup")).products
+    assert (await second).products
     assert gate.batches == 1
 
 
