@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from models.demo import CHECKPOINT, NOTICE, SAMPLE
-from services.cli import feed
-from services.cli.common import AWAY, InputError, fail, one_line_errors, platform_state, settings_for
+from services.cli import feed, outcome
+from services.cli.common import PROBLEM, InputError, fail, one_line_errors, platform_state, settings_for
 from services.cli.kb import connected, export_to
+from services.common.process import AWAY, BAD_INPUT
 from services.common.settings import Settings
 from services.common.topics import COBUYS, PRODUCTS, PURCHASES
 
 Say = Callable[[str], None]
 #: Intentions that the demo prints.
 _SHOWN = 8
-#: Of every stage in summary.json, also where nothing happened.
-_COUNTS = ("in", "out", "ok", "parked", "duplicate", "dead_letter")
 
 
 @one_line_errors
@@ -48,37 +47,56 @@ def demo(
 ) -> None:
     """Start everything, feed a sample or your files, wait until all is judged, and leave the results.
 
+    Exit code 1 when there are dead letters: they are listed by reason.
+
     Example: mindstream demo --products p.jsonl --cobuys c.jsonl --limit 50 --out results
     """
     from rich.console import Console
 
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="mindstream-demo-") as tmp:
-        # PostgreSQL's unprivileged user must be able to pass.
-        Path(tmp).chmod(0o755)
         if products is None:
             if purchases or cobuys:
                 raise InputError("--purchases and --cobuys need --products")
             products, purchases = SAMPLE / "products.jsonl", SAMPLE / "purchases.jsonl"
         events = _read(products, purchases, cobuys, limit)
+        out.mkdir(parents=True, exist_ok=True)  # Before the work, not after it.
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise InputError(f"{out}: no right to write in it")
         began = time.monotonic()
         with _platform(
-            data_dir or Path(tmp) / "data", model, lambda line: console.print(f"[dim]{line}[/dim]")
+            data_dir or Path(tmp) / "data", model, lambda line: console.print(line, style="dim", markup=False)
         ) as folder:
             started = time.monotonic()
             settings = settings_for(folder)
+            before = outcome.ends(settings)
             for topic, found in events:
                 console.print(f"{feed.send(settings, topic, found)} {topic.base} sent")
             _wait_drained(settings, console)
             drained = time.monotonic()
+            letters = outcome.dead_letters(settings, before)
             summary = {
                 "seconds": {"start": started - began, "work": drained - started},
-                "stages": _stages(folder),
-                "versions": {"mindstream": version("mindstream"), "python": sys.version.split()[0]},
+                "stages": outcome.stages(settings, before, _http_ports(folder)),
+                "dead_letters": [asdict(one) for one in letters],
                 **_leave(out, folder, settings),
             }
         (out / "summary.json").write_text(json.dumps(summary, indent=1, default=str))
     console.print(f"{summary['intentions']} intentions of {summary['pairs']} co-buys in {out}", style="bold")
+    _say_dead_letters(letters, data_dir, console)
+    if letters:
+        raise typer.Exit(PROBLEM)
+
+
+def _say_dead_letters(letters: list[outcome.DeadLetters], data_dir: Path | None, console: Any) -> None:
+    for one in letters:
+        line = f"{one.count} dead letters of {one.topic} in {one.stage}: {one.reason}: {one.message[:200]}"
+        console.print(line, style="red", markup=False, soft_wrap=True)
+    if letters:
+        kept = data_dir or "FOLDER"
+        way = f"mindstream up --data-dir {kept}, and beside it mindstream dlq list --data-dir {kept}"
+        hint = f"Look at them: {way}" if data_dir else f"To keep and look at them: demo --data-dir {kept}, then {way}"
+        console.print(hint, markup=False, soft_wrap=True)
 
 
 def _read(products: Path, purchases: Path | None, cobuys: Path | None, limit: int) -> list[tuple[Any, list[Any]]]:
@@ -109,22 +127,31 @@ def _platform(folder: Path, model: str, say: Say) -> Iterator[Path]:
         yield folder
         return
     command = [sys.executable, "-m", "deploy.local", str(folder), *([model] if model else [])]
-    supervisor = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent
-    )
-    assert supervisor.stdout is not None
-    assert supervisor.stderr is not None
+    # Its errors go where ours go.
+    supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+    output = supervisor.stdout
+    assert output is not None
     try:
-        for line in supervisor.stdout:
+        for line in output:
             say(line.strip())
             if line.strip() == "ready":
                 break
         else:
-            fail((supervisor.stderr.read().strip().splitlines() or ["the platform ended"])[-1], AWAY)
+            code = supervisor.wait()
+            if code in (BAD_INPUT, AWAY):  # It has said why.
+                raise typer.Exit(code)
+            fail(f"the platform ended at its start, exit code {code}", AWAY)
+        # What ends and starts again is said meanwhile.
+        threading.Thread(target=_repeat, args=(output, say), daemon=True).start()
         yield folder
     finally:
         supervisor.terminate()
-        supervisor.communicate(timeout=120)
+        supervisor.wait(timeout=120)
+
+
+def _repeat(lines: Iterable[str], say: Say) -> None:
+    for line in lines:
+        say(line.strip())
 
 
 def _wait_drained(settings: Settings, console: Any) -> None:
@@ -146,34 +173,6 @@ def _wait_drained(settings: Settings, console: Any) -> None:
             time.sleep(0.3)
 
 
-def _stages(folder: Path) -> dict[str, dict[str, float]]:
-    """Counts of each stage since its process started: in, out, by outcome, and seconds of model calls."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    state = platform_state(folder) or {"processes": {}}
-    stages: dict[str, Counter[str]] = {}
-    for process in state["processes"].values():
-        if not process["http_port"]:
-            continue
-        with urllib.request.urlopen(f"http://127.0.0.1:{process['http_port']}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                stage = sample.labels.get("stage")
-                if stage is None:
-                    continue
-                counts = stages.setdefault(stage, Counter(dict.fromkeys(_COUNTS, 0)))
-                if sample.name == "mindstream_records_in_total":
-                    counts["in"] += int(sample.value)
-                elif sample.name == "mindstream_records_out_total":
-                    counts["out"] += int(sample.value)
-                elif sample.name == "mindstream_records_done_total":
-                    counts[sample.labels["outcome"]] += int(sample.value)
-                elif sample.name == "mindstream_model_call_seconds_sum":
-                    counts["model_seconds"] += sample.value  # type: ignore[assignment]
-    return {stage: dict(counts) for stage, counts in sorted(stages.items())}
-
-
 def _varied(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The first few rows, each of another pair and another relation."""
     chosen: list[dict[str, Any]] = []
@@ -189,11 +188,11 @@ def _leave(out: Path, folder: Path, settings: Settings) -> dict[str, Any]:
     """Write kb.jsonl and datasets/, and say some of what was learned."""
     from services.common import datasets, kb
 
-    out.mkdir(parents=True, exist_ok=True)
     with connected(folder) as connection:
         count = export_to(connection, out / "kb.jsonl")
         learned = _varied(kb.intentions(connection, kb.Query(accepted_only=True), by_score=True))
         counts = kb.stats(connection)
+        versions = outcome.versions(connection)
     for row in learned:
         print(f"{row['score']:.2f}  {row['title_a'][:50]} + {row['title_b'][:50]}: {row['sentence'][:120]}")
     if settings.model == str(CHECKPOINT):
@@ -205,4 +204,12 @@ def _leave(out: Path, folder: Path, settings: Settings) -> dict[str, Any]:
     if newest is not None:
         shutil.rmtree(out / "datasets", ignore_errors=True)
         shutil.copytree(newest["url"].removeprefix("file://"), out / "datasets")
-    return {"intentions": count, "pairs": counts["pairs"], "accepted": counts["accepted"], "model": settings.model}
+    return {
+        **{"intentions": count, "pairs": counts["pairs"], "accepted": counts["accepted"], "model": settings.model},
+        "versions": versions,
+    }
+
+
+def _http_ports(folder: Path) -> list[int]:
+    state = platform_state(folder) or {"processes": {}}
+    return [process["http_port"] for process in state["processes"].values() if process["http_port"]]
