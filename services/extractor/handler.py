@@ -21,6 +21,7 @@ from services.common.media import MediaStore
 from services.common.modelcalls import call, open_channel
 from services.common.pairs import normalised as normalised_pair
 from services.common.postgres import migrate
+from services.common.readiness import database_answers, model_serves
 from services.common.records import Output, Record, check_id, decode, has_control_characters, invalid, output
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
@@ -51,7 +52,7 @@ class Extractor:
     def stage(self) -> Stage:
         """The stage for the runtime."""
         routes = [Route(topics.PRODUCTS, self.product), Route(topics.COBUYS, self.cobuy)]
-        return Stage(NAME, routes, start=self._start, stop=self._stop)
+        return Stage(NAME, routes, ready=self._ready, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
         await asyncio.to_thread(migrate, self._settings.postgres_dsn, SCHEMA, MIGRATIONS)
@@ -59,6 +60,9 @@ class Extractor:
         await self._store.open()
         self._channel = open_channel(self._settings.extractor_target, self._settings)
         self._stub = FeatureExtractorStub(self._channel)
+
+    async def _ready(self) -> bool:
+        return await model_serves(self._channel) and await database_answers(self._settings.postgres_dsn)
 
     async def _stop(self) -> None:
         await self._channel.close()
