@@ -115,7 +115,7 @@ async def test_what_outlasts_its_caller_is_there_for_the_next_try(
         asked.set()
         return join(*args)
 
-    served.calls._join = joining  # type: ignore[method-assign]
+    served.calls._join = joining  # type: ignore[method-assign, assignment]
     second = extract("k", "cup")
     await asked.wait()
     gate.open.set()
