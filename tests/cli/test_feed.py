@@ -71,7 +71,7 @@ def test_products_and_purchases_arrive_as_they_were_written(installation: Settin
         ("products", "{nonsense", ":2: not JSON"),
         ("products", [1], ":2: not an object"),
         ("products", {"product_id": "p"}, ":2: title is missing"),
-        ("products", {"product_id": "p", "title": "t", "image": "no-such.png"}, ":2: image no-such.png"),
+        ("products", {"product_id": "p", "title": "t", "image": "no-such.png"}, ":2: image 'no-such.png'"),
         ("products", {"product_id": "p", "title": "x" * 2_000_000}, "at most 1048576"),
         ("products", {"product_id": "p", "title": "\ud800"}, ":2: title holds half of a surrogate pair"),
         ("products", {"product_id": "p", "title": "t", "image": "a\0b"}, ":2: image 'a\\x00b'"),
