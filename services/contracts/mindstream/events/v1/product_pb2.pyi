@@ -20,7 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Product(_message.Message):
-    """Product is one entry of the shop's catalogue. Topic `products` (compacted), key: `product_id`."""
+    """Product is one entry of the shop's catalogue. Topic `products` (compacted), key: `product_id`; a tombstone (a record
+    without a value) takes the product out.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
