@@ -42,8 +42,8 @@ class _Size:
 
 
 _SIZES = (
-    _Size("15M", Shape(hidden=384, intermediate=1024, layers=8, heads=6, picture=336), 20, 15),
-    _Size("150M", Shape(hidden=1024, intermediate=2752, layers=12, heads=16, picture=336), 15, 10),
+    _Size("15M", Shape(hidden=384, intermediate=1024, layers=8, heads=6, key_value_heads=6, picture=336), 20, 15),
+    _Size("150M", Shape(hidden=1024, intermediate=2752, layers=12, heads=16, key_value_heads=16, picture=336), 15, 10),
 )
 
 

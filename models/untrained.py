@@ -32,6 +32,7 @@ class Shape:
     intermediate: int = 256
     layers: int = 2
     heads: int = 4
+    key_value_heads: int = 4
     picture: int = 56
 
 
@@ -87,7 +88,7 @@ def make(folder: Path, seed: int = 0, shape: Shape = SMALL) -> None:
     size = len(tokenizer)
     text = LlamaConfig(
         vocab_size=size, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.key_value_heads,
         max_position_embeddings=8192, pad_token_id=0, bos_token_id=1, eos_token_id=2,
         # Wide enough that answers differ from prompt to prompt.
         initializer_range=3.4 * shape.hidden**-0.5,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from models.untrained import make
+from models.untrained import Shape, make
 from services.common.relations import RELATIONS
 from services.common.settings import Settings
 from services.generator.server import branch
@@ -104,6 +105,25 @@ def test_the_tree_reads_its_prefix_once(loaded: Checkpoint) -> None:
     one = plain.score(_PICTURED, _BRANCHES[:1])[1].prompt_tokens
     assert ours < theirs / 2
     assert ours >= one
+
+
+def test_heads_that_share_keys_are_a_tree_too(tmp_path: Path) -> None:
+    make(tmp_path / "grouped", shape=Shape(key_value_heads=2))
+    grouped = Checkpoint(Settings(model=str(tmp_path / "grouped"), model_device="cpu"))
+    tree, plain = TreeEngine(grouped, Settings()), PlainEngine(grouped, Settings())
+    assert tree.complete(_PICTURED, _BRANCHES, 8)[0] == plain.complete(_PICTURED, _BRANCHES, 8)[0]
+
+
+def test_an_attention_that_the_tree_does_not_know_is_decoded_plainly(checkpoint: Path, tmp_path: Path) -> None:
+    for file in checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["model_type"] = "mistral"
+    config["text_config"]["sliding_window"] = 16
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert isinstance(load_engine(Settings(model=str(tmp_path), model_device="cpu")), PlainEngine)
+    with pytest.raises(CheckpointError, match="sliding window"):
+        load_engine(Settings(model=str(tmp_path), model_device="cpu", engine="tree"))
 
 
 def test_special_tokens_in_a_title_are_only_text(engine: Engine) -> None:
