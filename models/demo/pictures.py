@@ -86,7 +86,7 @@ SHAPES: dict[str, _Draw] = {
     ),
     "shoe": _parts(("r", (14, 16, 50, 80)), ("e", (14, 46, 96, 94)), ("h", (0, 84, 100, 88))),
     "sock": _parts(("r", (30, 6, 62, 66)), ("e", (30, 52, 92, 92)), ("h", (30, 18, 62, 21))),
-    "stick": _parts(("p", (8, 84, 84, 8, 92, 16, 16, 92)), ("p", (30, 94, 90, 42, 96, 49, 36, 98))),
+    "stick": _parts(("p", (4, 74, 70, 4, 90, 22, 24, 94)), ("p", (40, 96, 88, 50, 98, 62, 56, 99))),
     "tent": _parts(("p", (50, 10, 97, 88, 3, 88)), ("h", (47, 60, 53, 88))),
     "tool": _parts(("r", (42, 40, 58, 96)), ("p", (22, 12, 70, 8, 82, 26, 76, 40, 22, 40))),
     "tube": _parts(("r", (32, 18, 68, 92)), ("e", (32, 6, 68, 30)), ("h", (32, 32, 68, 35))),
@@ -125,12 +125,12 @@ def _filled(colour: str, pattern: str, rng: random.Random, side: int) -> Image.I
     second = _times(main, 0.45) if sum(main) > 380 else _mixed(main, 0.6)
     sheet = Image.new("RGB", (side, side), main)
     pen = ImageDraw.Draw(sheet)
-    step = round(side / rng.uniform(5.5, 7.5))
+    step = round(side / rng.uniform(4.5, 5.5))
     if pattern == "striped":
         for top in range(rng.randint(-step, 0), side, step):
-            pen.rectangle((0, top, side, top + step * 2 // 5), fill=second)
+            pen.rectangle((0, top, side, top + step // 2), fill=second)
     elif pattern == "dotted":
-        radius = step * 0.28
+        radius = step * 0.3
         for row, top in enumerate(range(0, side + step, step)):
             for left in range((row % 2) * step // 2, side + step, step):
                 pen.ellipse((left - radius, top - radius, left + radius, top + radius), fill=second)
