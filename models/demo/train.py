@@ -1,7 +1,7 @@
 """Train the demo model from nothing: `python -m models.demo.train --out DIR`.
 
 Every step's lessons are made anew from the seed and the step's number, so no lesson is seen twice and a run that was
-stopped goes on, with the same lessons, where its last state was saved. Two cores take about an hour and a half.
+stopped goes on, with the same lessons, where its last state was saved. Two cores take about 75 minutes.
 """
 
 from __future__ import annotations
