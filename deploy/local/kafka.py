@@ -35,6 +35,12 @@ log.segment.bytes=67108864
 _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
+def cluster_id(number: uuid.UUID) -> str:
+    """A number in Kafka's own form for ids. One that began with a dash would be taken for an option."""
+    written = urlsafe_b64encode(number.bytes).decode().rstrip("=")
+    return "A" + written[1:] if written.startswith("-") else written
+
+
 class Kafka:
     """One broker with its data in `folder`; the same folder goes on where it stopped."""
 
@@ -72,8 +78,7 @@ class Kafka:
             made = self._folder / "data.new"
             shutil.rmtree(made, ignore_errors=True)
             self._configure(made)
-            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            arguments = ["format", "--standalone", "-t", cluster, "-c", str(self._config)]
+            arguments = ["format", "--standalone", "-t", cluster_id(uuid.uuid4()), "-c", str(self._config)]
             run_step("Kafka's format", [*self._java, "kafka.tools.StorageTool", *arguments])
             made.rename(data)
         self._configure(data)

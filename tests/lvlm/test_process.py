@@ -164,9 +164,9 @@ async def test_with_certificates_only_those_who_have_one_are_answered(start: Sta
         ({"MODEL": "."}, "cannot load the checkpoint"),
         ({"MODEL_DEVICE": "cuda:77"}, "on cuda:77"),
         ({"LOG_LEVEL": "LOUD"}, "MINDSTREAM_LOG_LEVEL"),
-        ({"GRPC_TLS_CERT": "none.pem", "GRPC_TLS_KEY": "none.key"}, "none.key"),
-        ({"GRPC_TLS_CERT": "none.pem"}, "set together"),
-        ({"GRPC_TLS_CA": "none.pem"}, "no certificate to serve with"),
+        ({"GRPC_TLS_CERT": __file__, "GRPC_TLS_KEY": "none.key"}, "none.key"),
+        ({"GRPC_TLS_CERT": __file__}, "set together"),
+        ({"GRPC_TLS_CA": __file__}, "no certificate to serve with"),
     ],
 )
 def test_what_is_wrong_is_one_line(start: Start, settings: dict[str, str], line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from deploy.local import kafka_install
 from deploy.local.__main__ import run
 from deploy.local.errors import PlatformError
+from deploy.local.kafka import cluster_id
 from deploy.local.platform import Platform, PlatformOptions
 from deploy.local.process import free_port
 
@@ -64,3 +66,9 @@ def test_a_folder_that_cannot_be_used_ends_with_one_line(tmp_path: Path, capsys:
     (tmp_path / "file").touch()
     assert run(PlatformOptions(tmp_path / "file" / "data"), lambda line: None) == 3
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_no_cluster_id_looks_like_an_option() -> None:
+    ids = [cluster_id(uuid.UUID(int=first << 120)) for first in range(256)]
+    assert not [written for written in ids if written.startswith("-")]
+    assert {len(written) for written in ids} == {22}
