@@ -65,7 +65,7 @@ class Model:
         """What the extractor says of the title and that picture."""
         tree = trees.of_product(replace(product, pictured=picture is not None))
         answers, _ = self.engine.complete(
-            _prefix(replace_picture(tree, picture)), _branches(tree), self.settings.features_max_new_tokens
+            _prefix(replace(tree, picture=picture)), _branches(tree), self.settings.features_max_new_tokens
         )
         found = parsed(answers)
         return ProductView(title=product.title, description=found.description, features=found.features, uses=found.uses)
@@ -87,11 +87,6 @@ class Model:
         """P(yes) of candidates."""
         tree = trees.of_judgements(pair, asked, views)
         return self.engine.score(_prefix(tree), _branches(tree))[0]
-
-
-def replace_picture(tree: Tree, picture: Image | None) -> Tree:
-    """The tree with that picture in place of its own."""
-    return replace(tree, picture=picture)
 
 
 def _prefix(tree: Tree) -> Prefix:
