@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -212,8 +213,13 @@ def _twisted(rng: random.Random, part: Part, made: Pair, relation: str) -> str:
         if one_sided and rng.random() < 0.3:
             wrong = Pair(made.a, made.b, "goal", goals()[rng.choice(one_sided)])
         else:
-            wrong = Pair(made.a, made.b, "topic", None, words.unknown(rng, part))
+            word = words.garbled(rng, made.topic) if rng.random() < 0.4 else words.unknown(rng, part)
+            wrong = Pair(made.a, made.b, "topic", None, word)
     else:
-        stranger = Product(**{**made.a.__dict__, "kind": unknown_kind(rng, part)})
+        # A kind that neither product is, or the name of the first one miscopied.
+        kind = unknown_kind(rng, part)
+        if rng.random() < 0.4:
+            kind = replace(kind, name=words.garbled(rng, made.a.kind.name))
+        stranger = replace(made.a, kind=kind)
         wrong = Pair(stranger, made.b, "apart") if rng.random() < 0.5 else Pair(made.a, stranger, "apart")
     return intention(wrong, relation).replace(NOTHING, "")

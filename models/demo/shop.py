@@ -150,8 +150,8 @@ def unknown_kind(rng: random.Random, part: Part) -> Kind:
     return Kind(words.unknown(rng, part), like.shape, like.materials)
 
 
-def pair(rng: random.Random, part: Part, tie: Tie | None = None) -> Pair:
-    """A pair with its reason; brand, colour, pattern and material are shared now and then."""
+def pair(rng: random.Random, part: Part, tie: Tie | None = None, alike: float = 1.0) -> Pair:
+    """A pair with its reason; brand, colour, pattern and material are shared now and then, `alike` times as often."""
     tie = tie or rng.choices(list(TIES), list(TIES.values()))[0]
     goal, topic = None, ""
     if tie == "goal":
@@ -170,9 +170,9 @@ def pair(rng: random.Random, part: Part, tie: Tie | None = None) -> Pair:
             first, second = second, first
         topic = words.unknown(rng, part) if tie == "topic" else ""
     a = product(rng, part, first, topic=topic)
-    alike = {name for name, share in (("brand", 0.25), ("colour", 0.25), ("pattern", 0.2), ("material", 0.3))
-             if rng.random() < share}  # fmt: skip
-    b = product(rng, part, second, topic=topic, like=a, alike=alike)
+    shared = {name for name, share in (("brand", 0.25), ("colour", 0.25), ("pattern", 0.2), ("material", 0.3))
+              if rng.random() < share * alike}  # fmt: skip
+    b = product(rng, part, second, topic=topic, like=a, alike=shared)
     return Pair(a, b, tie, goal, topic)
 
 
@@ -245,7 +245,7 @@ def _title(rng: random.Random, part: Part, made: Product, brand: str) -> str:
     tail += [_apart(rng, value) for value in (made.size, made.count) if value]
     if rng.random() < 0.12:
         tail.append(_apart(rng, f"{rng.choice(ADJECTIVES)} {words.unknown(rng, part)}"))
-    if rng.random() < 0.08:
+    if rng.random() < 0.12:
         # Some shops' titles go on and on.
         tail.append(", " + " ".join(words.unknown(rng, part) for _ in range(rng.randint(4, 10))))
     rng.shuffle(tail)

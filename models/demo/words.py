@@ -59,6 +59,15 @@ def unknown(rng: random.Random, part: Part) -> str:
     return made_up(rng, part) if rng.random() < 0.35 else rng.choice(english(part))
 
 
+def garbled(rng: random.Random, word: str) -> str:
+    """A word as a small model miscopies it: cut, its end doubled, or going on as another one would."""
+    cut = word[: rng.randint((len(word) + 1) // 2, len(word) - 1)]
+    way = rng.random()
+    if way < 0.2:
+        return cut
+    return cut + cut[-2:] if way < 0.5 else cut + rng.choice(_MIDDLES)[0] + rng.choice(_ENDS)
+
+
 def brand(rng: random.Random, part: Part) -> str:
     """A maker's name of one word, as titles write it."""
     word = made_up(rng, part) if rng.random() < 0.7 else rng.choice(english(part))

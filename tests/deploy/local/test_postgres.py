@@ -75,7 +75,9 @@ def test_no_folder_that_every_user_may_enter_is_one_line(closed_wheel: Path, mon
 
 def interrupted(folder: Path, number: signal.Signals) -> list[psutil.Process]:
     """A first start that a signal ends while initdb works; the processes that it had."""
-    script = f"from pathlib import Path; from deploy.local.postgres import Postgres; f = Path({str(folder)!r})"
+    # Whoever runs the tests may ignore SIGTERM, and a child inherits that.
+    script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL)"
+    script += f"; from pathlib import Path; from deploy.local.postgres import Postgres; f = Path({str(folder)!r})"
     script += "; Postgres(f, f / 'log').start()"
     starter = subprocess.Popen([sys.executable, "-c", script])
     # PG_VERSION is the first file that initdb writes.

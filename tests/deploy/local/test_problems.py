@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,6 +64,16 @@ def test_no_room_is_said_before_anything_starts(
         Platform(PlatformOptions(tmp_path)).start()
 
 
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """What the supervisor does with signals ends with the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
 def test_a_folder_that_cannot_be_used_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert run(PlatformOptions(tmp_path / "file" / "data"), lambda line: None) == 3
