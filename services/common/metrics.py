@@ -8,6 +8,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 _CALL_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_STEP_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 # -- The stage runtime ---------------------------------------------------------------------------------------------
@@ -65,6 +66,22 @@ SERVER_BATCH = Histogram(
 )
 SERVER_TOKENS = Counter(
     "mindstream_server_tokens_total", "Tokens, by job and kind: prompt or generated.", ["job", "kind"]
+)
+ENGINE_PREFIX_TOKENS = Counter(
+    "mindstream_engine_prefix_tokens_total", "Tokens of prefixes, kept from an earlier prompt or computed.", ["source"]
+)
+ENGINE_PICTURES = Counter(
+    "mindstream_engine_pictures_total", "Pictures of prompts, kept from an earlier one or computed.", ["source"]
+)
+ENGINE_SECONDS = Counter("mindstream_engine_seconds_total", "Time computing, by phase: prefill or decode.", ["phase"])
+ENGINE_STEP_SECONDS = Histogram(
+    "mindstream_engine_step_seconds", "Time of one step: a token for every branch in flight.", buckets=_STEP_BUCKETS
+)
+ENGINE_TOKENS = Counter("mindstream_engine_tokens_total", "Tokens decoded.")
+ENGINE_BRANCHES = Gauge("mindstream_engine_branches", "Branches in the last step.")
+ENGINE_RUNS = Gauge("mindstream_engine_runs", "Prompts in progress: read or decoded.")
+ENGINE_KV_TOKENS = Gauge(
+    "mindstream_engine_kv_tokens", "Tokens of keys and values: promised to runs, or cached.", ["holder"]
 )
 SERVER_ANSWERS_REUSED = Counter(
     "mindstream_server_answers_reused_total", "Calls answered from a kept or shared computation.", ["job"]

@@ -163,6 +163,23 @@ class Settings(BaseSettings):
         description="tree decodes all branches of a co-buy over one prefix; plain is transformers' generate(); auto "
         "takes the tree where the checkpoint's attention allows.",
     )
+    server_together: int = Field(
+        16, ge=1, description="Calls computed together in one process (tree engine); the jobs share them evenly."
+    )
+    server_orphan_seconds: float = Field(
+        10.0, ge=0, description="Time that a call is computed on after its caller is gone, should it ask again."
+    )
+    kv_tokens: int = Field(
+        32_768,
+        ge=1,
+        description="Tokens whose keys and values calls in progress hold together (LLaVA-1.5-13b in bfloat16: 0.8 MB "
+        "each). A call takes its prefix once, and each branch; one that is larger runs alone.",
+    )
+    prefix_cache_tokens: int = Field(
+        8192,
+        ge=0,
+        description="Tokens of prompts' beginnings whose keys and values are kept for later prompts; 0: none.",
+    )
     sample_temperature: float = Field(0.8, gt=0, description="Temperature of sampled intentions (samples above one).")
     sample_top_p: float = Field(0.95, gt=0, le=1, description="Share of the likeliest tokens that samples come from.")
     max_new_tokens: int = Field(64, ge=1, description="Longest intention, tokens.")

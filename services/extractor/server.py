@@ -33,7 +33,9 @@ class FeatureExtractor(FeatureExtractorServicer):
         self, request: pb.ExtractRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ExtractResponse:
         """See the contract."""
-        return await self._calls.answer("extractor", request.idempotency_key, context, lambda: self._prepare(request))
+        return await self._calls.answer(
+            "extractor", request.idempotency_key, context, lambda: self._prepare(request), request.isolate
+        )
 
     def _prepare(self, request: pb.ExtractRequest) -> Work[pb.ExtractResponse]:
         if not request.products:

@@ -28,7 +28,9 @@ class IntentionFilter(IntentionFilterServicer):
 
     async def Judge(self, request: pb.JudgeRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.JudgeResponse:
         """See the contract."""
-        return await self._calls.answer("filter", request.idempotency_key, context, lambda: self._prepare(request))
+        return await self._calls.answer(
+            "filter", request.idempotency_key, context, lambda: self._prepare(request), request.isolate
+        )
 
     def _prepare(self, request: pb.JudgeRequest) -> Work[pb.JudgeResponse]:
         if not request.pairs:

@@ -32,7 +32,9 @@ class IntentionGenerator(IntentionGeneratorServicer):
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
         """See the contract."""
-        return await self._calls.answer("generator", request.idempotency_key, context, lambda: self._prepare(request))
+        return await self._calls.answer(
+            "generator", request.idempotency_key, context, lambda: self._prepare(request), request.isolate
+        )
 
     def _prepare(self, request: pb.GenerateRequest) -> Work[pb.GenerateResponse]:
         if not request.pairs:
@@ -66,7 +68,7 @@ def branch(relation: str, sample: int, seed: int) -> Branch:
     """The prompt's branch of a relation; sample 0 is greedy, each other has a seed of its own."""
     phrase = BY_NAME[relation].phrase
     own_seed = (seed * 1_000_003 + sample) % 2**63 if sample else None
-    return Branch(PROMPTS["question"].format(phrase=phrase), PROMPTS["answer"].format(phrase=phrase), own_seed)
+    return Branch(PROMPTS["question"].format(phrase=phrase), PROMPTS["answer"].format(phrase=phrase), own_seed, "\n")
 
 
 def completed(text: str) -> str:

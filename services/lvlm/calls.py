@@ -25,8 +25,20 @@ from services.common import metrics
 from services.common.errors import WorldFault
 from services.common.media import MediaStore, digest_of
 from services.common.settings import Settings
-from services.lvlm.engine import Branch, Completion, Engine, Prefix, PromptTooLong, Usage
+from services.lvlm.batcher import Batcher
+from services.lvlm.engine import (
+    Branch,
+    BrokenNumbers,
+    Completion,
+    Engine,
+    Prefix,
+    PromptTooLong,
+    Run,
+    SteppedEngine,
+    Usage,
+)
 from services.lvlm.pictures import opened
+from services.lvlm.turns import Turns
 
 Answer = TypeVar("Answer", bound=Message)
 _DOMAIN = "mindstream"
@@ -58,12 +70,15 @@ class _Dropped(Exception):
 class _Computation:
     """One computation, shared by all calls with its key."""
 
+    #: Seconds that it goes on when nobody waits for it.
+    grace: float
     #: Set when its turn has come.
     started: asyncio.Event = field(default_factory=asyncio.Event)
     #: Set when a caller was told so, or all are gone.
     announced: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Set when nobody waits any more; read by the engine's thread between batches.
+    #: Set when nobody waits any more, and since when; read by the engine's thread between two steps.
     dropped: threading.Event = field(default_factory=threading.Event)
+    since: float = 0.0
     #: Whether the engine's thread has heeded that.
     stopped: bool = False
     waiting: int = 0
@@ -80,20 +95,26 @@ class _Computation:
             self.dropped.clear()
             return True
 
+    def drop(self) -> None:
+        """The last caller is gone."""
+        with self._lock:
+            self.since = time.monotonic()
+            self.dropped.set()
+
     def go_on(self) -> None:
-        """Called by the engine's thread before each batch.
+        """Called by the engine's thread between two steps.
 
         Raises:
-            _Dropped: nobody waits.
+            _Dropped: nobody has waited for too long.
         """
         with self._lock:
-            self.stopped = self.dropped.is_set()
+            self.stopped = self.dropped.is_set() and time.monotonic() - self.since >= self.grace
         if self.stopped:
             raise _Dropped
 
 
-class _Watched:
-    """The engine as one computation sees it: counts batches, and stops between two when nobody waits."""
+class _Alone:
+    """The engine as one computation sees it where it computes one request at a time."""
 
     def __init__(self, engine: Engine, job: str, computation: _Computation) -> None:
         self.model_version = engine.model_version
@@ -114,20 +135,46 @@ class _Watched:
         metrics.SERVER_BATCH.labels(self._job).observe(len(branches))
 
 
-class Calls:
-    """The one engine of a server process and the line of calls before it.
+class _Beside:
+    """The engine as one computation sees it where others are computed beside it."""
 
-    The engine computes one call at a time, in the order they came, so every call runs alone, isolated ones too.
-    """
+    def __init__(self, engine: SteppedEngine, batcher: Batcher, job: str, computation: _Computation) -> None:
+        self.model_version = engine.model_version
+        self._engine, self._batcher, self._job, self._computation = engine, batcher, job, computation
+
+    def complete(
+        self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
+    ) -> tuple[list[Completion], Usage]:
+        run = self._run(prefix, branches, max_new_tokens)
+        return run.completions, run.usage
+
+    def score(self, prefix: Prefix, branches: Sequence[Branch]) -> tuple[list[float], Usage]:
+        run = self._run(prefix, branches, 0)
+        return run.scores, run.usage
+
+    def _run(self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int) -> Run:
+        metrics.SERVER_BATCH.labels(self._job).observe(len(branches))
+        run: Run = self._engine.begin(prefix, branches, max_new_tokens)
+        self._batcher.compute(run, self._computation.go_on)
+        return run
+
+
+class Calls:
+    """The one engine of a server process and the calls before it: several at once where the engine can, else one."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.engine: Engine | None = None
         self._media = MediaStore(settings.media_url)
-        self._thread = ThreadPoolExecutor(1, "engine")
-        self._turn = asyncio.Lock()
         self._known: OrderedDict[tuple[str, str], tuple[_Computation, asyncio.Task[Message]]] = OrderedDict()
         self._queued = 0
+        self.serve(None)
+
+    def serve(self, engine: Engine | None) -> None:
+        """Answer with this engine; None: not yet."""
+        self.engine = engine
+        self._batcher = Batcher(engine, self.settings.kv_tokens) if isinstance(engine, SteppedEngine) else None
+        together = self.settings.server_together if self._batcher else 1
+        self._turns, self._threads = Turns(together), ThreadPoolExecutor(together, "call")
 
     async def answer(
         self,
@@ -135,15 +182,16 @@ class Calls:
         key: str,
         context: grpc.aio.ServicerContext[Any, Any],
         prepare: Callable[[], Work[Answer]],
+        alone: bool = False,
     ) -> Answer:
-        """Answer one call: with a computation that is known under `key`, or a new one.
+        """Answer one call: with a computation that is known under `key`, or a new one; `alone`, with no other beside.
 
-        `prepare` checks the request and reads its pictures, in any thread, before the call's turn; what it returns
-        runs in the engine's thread, and its answer's `call` field is completed here.
+        `prepare` checks the request and reads its pictures before the call's turn, and what it returns runs in it;
+        both in threads of their own. Its answer's `call` field is completed here.
         """
         if self.engine is None:
             await self._abort(job, context, _status(code_pb2.UNAVAILABLE, "the model is not loaded yet"))
-        joined = self._join(job, key, prepare)
+        joined = self._join(job, key, prepare, alone)
         if joined is None:
             await self._abort(job, context, _queue_full(self._queued))
         computation, task = joined
@@ -155,6 +203,8 @@ class Calls:
             await self._abort(job, context, _invalid(error))
         except PromptTooLong as error:
             await self._abort(job, context, _status(code_pb2.INVALID_ARGUMENT, str(error)))
+        except BrokenNumbers as error:
+            await self._abort(job, context, _status(code_pb2.FAILED_PRECONDITION, str(error)))
         except ImageNotFound as error:
             await self._abort(job, context, _image_not_found(str(error)))
         except WorldFault as error:
@@ -162,9 +212,9 @@ class Calls:
         finally:
             computation.waiting -= 1
             if not computation.waiting:
-                # Nobody waits any more (answered, deadline, cancelled): do not begin, or stop at the next batch.
+                # Nobody waits any more (answered, deadline, cancelled): do not begin, or stop before long.
                 computation.announced.set()
-                computation.dropped.set()
+                computation.drop()
                 if not computation.started.is_set():
                     task.cancel()
         metrics.SERVER_CALLS.labels(job, "OK").inc()
@@ -202,7 +252,7 @@ class Calls:
             computation.announced.set()
 
     def _join(
-        self, job: str, key: str, prepare: Callable[[], Work[Answer]]
+        self, job: str, key: str, prepare: Callable[[], Work[Answer]], alone: bool
     ) -> tuple[_Computation, asyncio.Task[Message]] | None:
         """The computation of a key, known or new; None where the queue is full."""
         place = (job, key)
@@ -214,8 +264,8 @@ class Calls:
             return None
         self._queued += 1
         metrics.SERVER_QUEUE.labels(job).inc()
-        computation = _Computation()
-        task: asyncio.Task[Message] = asyncio.create_task(self._compute(job, prepare, computation))
+        computation = _Computation(self.settings.server_orphan_seconds)
+        task: asyncio.Task[Message] = asyncio.create_task(self._compute(job, prepare, computation, alone))
         task.add_done_callback(lambda done: self._settle(job, key, done))
         if key:
             self._known[place] = (computation, task)
@@ -233,21 +283,29 @@ class Calls:
         for place in done[: max(0, len(done) - self.settings.server_answers)]:
             del self._known[place]
 
-    async def _compute(self, job: str, prepare: Callable[[], Work[Answer]], computation: _Computation) -> Message:
+    async def _compute(
+        self, job: str, prepare: Callable[[], Work[Answer]], computation: _Computation, alone: bool
+    ) -> Message:
         accepted = time.monotonic()
         work = await asyncio.to_thread(prepare)
-        async with self._turn:
-            engine = self.engine
-            assert engine is not None
+        async with self._turns.turn(job, alone):
             computation.started.set()
-            # The caller must know before the engine begins: what kills the process now was this very call.
+            # The caller must know before the engine begins: what kills the process now was this call, or one beside it.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(computation.announced.wait(), _ANNOUNCE_SECONDS)
             began = time.monotonic()
-            watched = _Watched(engine, job, computation)
-            answer, usage = await asyncio.get_running_loop().run_in_executor(self._thread, work, watched)
+            watched = self._watched(job, computation)
+            answer, usage = await asyncio.get_running_loop().run_in_executor(self._threads, work, watched)
         self._report(job, answer, usage, began - accepted, time.monotonic() - began)
         return answer
+
+    def _watched(self, job: str, computation: _Computation) -> Engine:
+        engine = self.engine
+        assert engine is not None
+        if self._batcher is None:
+            return _Alone(engine, job, computation)
+        assert isinstance(engine, SteppedEngine)
+        return _Beside(engine, self._batcher, job, computation)
 
     def _report(self, job: str, answer: Any, usage: Usage, queued: float, computed: float) -> None:
         info: CallInfo = answer.call

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from services.common.settings import Settings
-from services.lvlm.engine import Branch, Prefix, PromptTooLong
+from services.lvlm.engine import Branch, BrokenNumbers, Prefix, PromptTooLong
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class Checkpoint:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.context: int = self.model.config.get_text_config().max_position_embeddings
         special = sorted({*self.tokenizer.all_special_tokens, self.processor.image_token}, key=len, reverse=True)
+        #: What stands for a part of a picture in a prompt's tokens.
+        self.image_token: int = self.tokenizer.convert_tokens_to_ids(self.processor.image_token)
         self._special = re.compile("|".join(re.escape(token) for token in special))
         #: Tokens with which an answer of yes or no can begin.
         self.yes, self.no = self._first_tokens(_YES), self._first_tokens(_NO)
@@ -102,18 +106,37 @@ class Checkpoint:
         if length > self.context:
             raise PromptTooLong(f"{length} tokens do not fit the model's context of {self.context}")
 
-    def said(self, tokens: Sequence[int]) -> tuple[str, int]:
-        """The text of generated tokens up to the first that ends the answer, and how many they are."""
+    def said(self, tokens: Sequence[int], stop: str = "") -> tuple[str, int]:
+        """The text of generated tokens up to what ends the answer, and how many tokens they are."""
         end = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
-        return self.tokenizer.decode(tokens[:end], skip_special_tokens=True), end
+        text: str = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        return text.partition(stop)[0] if stop else text, end
+
+    def ended(self, tokens: Sequence[int], stop: str) -> bool:
+        """Whether the last generated token ends the answer: by itself, or since the text holds `stop` now."""
+        if tokens[-1] in self.ends:
+            return True
+        return bool(stop) and tokens[-1] in self._ending(stop[-1]) and stop in self.tokenizer.decode(tokens)
+
+    @cache  # noqa: B019  (a server has one checkpoint for its life)
+    def _ending(self, character: str) -> frozenset[int]:
+        """Tokens that hold a character: only behind one of these can a stop string be complete."""
+        texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        return frozenset(token for token, text in enumerate(texts) if character in text)
 
     def chances(self, logits: Any) -> list[float]:
-        """P(yes), normalised over {yes, no}, of logits (B, V)."""
+        """P(yes), normalised over {yes, no}, of logits (B, V).
+
+        Raises:
+            BrokenNumbers: there is none.
+        """
         import torch
 
         numbers = logits.float()
         yes, no = numbers[:, self.yes].logsumexp(-1), numbers[:, self.no].logsumexp(-1)
         scores: list[float] = torch.sigmoid(yes - no).tolist()
+        if not all(map(math.isfinite, scores)):
+            raise BrokenNumbers
         return scores
 
     def _plain(self, text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL.Image import Image
 
@@ -29,6 +29,8 @@ class Branch:
     answer: str = ""
     #: None decodes greedily; a number samples with that seed.
     seed: int | None = None
+    #: The answer ends before this text; empty: nothing but the model ends it.
+    stop: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class PromptTooLong(Exception):
     """A prompt and its answer do not fit the model's context."""
 
 
+class BrokenNumbers(Exception):
+    """The model's logits are not numbers for this input."""
+
+    def __init__(self) -> None:
+        super().__init__("the model computes no numbers for this input (NaN or infinity)")
+
+
 class Engine(Protocol):
     """A loaded model. Not thread-safe: one call at a time."""
 
@@ -63,6 +72,7 @@ class Engine(Protocol):
 
         Raises:
             PromptTooLong: prefix, longest branch and answer do not fit.
+            BrokenNumbers: no token is the likeliest.
         """
 
     def score(self, prefix: Prefix, branches: Sequence[Branch]) -> tuple[list[float], Usage]:
@@ -70,4 +80,48 @@ class Engine(Protocol):
 
         Raises:
             PromptTooLong: prefix and longest branch do not fit.
+            BrokenNumbers: there is no P(yes).
         """
+
+
+class Run(Protocol):
+    """One request that is computed beside others."""
+
+    #: Tokens whose keys and values it holds at the most.
+    cost: int
+    #: Whether its prompts are read; then it is stepped until it is done.
+    whole: bool
+
+    @property
+    def done(self) -> bool:
+        """Whether its results are there. Reading them raises what `complete` and `score` raise."""
+
+    @property
+    def completions(self) -> list[Completion]:
+        """As `complete` gives them."""
+
+    @property
+    def scores(self) -> list[float]:
+        """As `score` gives them."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+
+
+@runtime_checkable
+class SteppedEngine(Engine, Protocol):
+    """An engine that computes several requests together, and takes them in and lets them go between two steps."""
+
+    def begin(self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int) -> Any:
+        """Read a request; in any thread. Without new tokens it scores.
+
+        Raises:
+            PromptTooLong: as above.
+        """
+
+    def prefill(self, run: Any) -> None:
+        """One bounded piece of a run's prompts, until it is whole."""
+
+    def step(self, runs: Sequence[Any]) -> None:
+        """One more token for every branch of whole runs. If it fails, each can be stepped again, alone."""

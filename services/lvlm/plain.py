@@ -7,6 +7,7 @@ else the server does.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -33,15 +34,16 @@ class PlainEngine:
         self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
     ) -> tuple[list[Completion], Usage]:
         """See Engine."""
-        greedy = [i for i, branch in enumerate(branches) if branch.seed is None]
+        greedy: dict[str, list[int]] = defaultdict(list)
+        for number, branch in enumerate(branches):
+            if branch.seed is None:
+                greedy[branch.stop].append(number)
         done: dict[int, Completion] = {}
         read = 0
         # A sampled branch runs alone with its own seed, so that its text depends on nothing else.
-        for group in [greedy, *([i] for i, branch in enumerate(branches) if branch.seed is not None)]:
-            if not group:
-                continue
+        for group in [*greedy.values(), *([i] for i, branch in enumerate(branches) if branch.seed is not None)]:
             inputs = self._checkpoint.inputs(prefix, [branches[i] for i in group], max_new_tokens)
-            seed = branches[group[0]].seed
+            seed, stop = branches[group[0]].seed, branches[group[0]].stop
             if seed is not None:
                 torch.manual_seed(seed)
             with torch.inference_mode():
@@ -50,10 +52,11 @@ class PlainEngine:
                     max_new_tokens=max_new_tokens,
                     **(self._sampling if seed is not None else {"do_sample": False}),
                     pad_token_id=self._checkpoint.tokenizer.pad_token_id,
+                    **({"stop_strings": [stop], "tokenizer": self._checkpoint.tokenizer} if stop else {}),
                 )
             read += int(inputs["attention_mask"].sum())
             for index, tokens in zip(group, sequences[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
-                done[index] = Completion(*self._checkpoint.said(tokens))
+                done[index] = Completion(*self._checkpoint.said(tokens, stop))
         return [done[i] for i in range(len(branches))], Usage(read, sum(c.tokens for c in done.values()))
 
     def score(self, prefix: Prefix, branches: Sequence[Branch]) -> tuple[list[float], Usage]:

@@ -77,7 +77,7 @@ async def serve(settings: Settings) -> int:
         from services.lvlm.checkpoint import CheckpointError
 
         try:
-            calls.engine = loading.result()
+            calls.serve(loading.result())
         except CheckpointError as error:
             print(error, file=sys.stderr)
             await server.stop(None)

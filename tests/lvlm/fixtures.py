@@ -54,10 +54,14 @@ class Served:
 @pytest.fixture
 async def served(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
     settings = Settings(
-        media_url=f"file://{tmp_path}/media", server_queue=3, max_new_tokens=12, features_max_new_tokens=24
+        media_url=f"file://{tmp_path}/media",
+        server_queue=3,
+        server_orphan_seconds=0,
+        max_new_tokens=12,
+        features_max_new_tokens=24,
     )
     calls = Calls(settings)
-    calls.engine = engine
+    calls.serve(engine)
     server = grpc.aio.server()
     for room in (extractor, generator, judge):
         room.register(server, calls)

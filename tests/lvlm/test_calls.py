@@ -43,7 +43,7 @@ class _Gate:
 def gate(served: Served) -> _Gate:
     assert served.calls.engine is not None
     gate = _Gate(served.calls.engine)
-    served.calls.engine = gate
+    served.calls.serve(gate)
     return gate
 
 
@@ -169,11 +169,11 @@ async def test_a_server_without_its_model_is_unavailable_and_has_not_begun(
     served: Served, extract: Callable[..., Any]
 ) -> None:
     engine: Engine | None = served.calls.engine
-    served.calls.engine = None
+    served.calls.serve(None)
     call = extract("k", "cup")
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert not await call.initial_metadata()
-    served.calls.engine = engine
+    served.calls.serve(engine)
     assert (await extract("k", "cup")).products

@@ -43,7 +43,8 @@ def alone(request: pytest.FixtureRequest, loaded: Checkpoint) -> tuple[Prefix, l
         inputs = loaded.inputs(request.param, [asked], 24)
         with torch.inference_mode():
             tokens = loaded.model.generate(**inputs, max_new_tokens=24, do_sample=False)
-        said.append(loaded.tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+        text = loaded.tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        said.append(text.partition("\n")[0])
     return request.param, said
 
 

@@ -1,41 +1,42 @@
 """The tree engine: each request's prefix is computed once, and all its branches are decoded together over it.
 
 The same greedy tokens as the plain engine's, from the same prompts; what differs is the work. A step's matrix products
-are over all branches, and the prefix's keys and values are read once a step instead of once a branch (`attention`).
+are over all branches, of several requests where there are any, and a prefix's keys and values are read once a step
+instead of once a branch (`attention`).
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from services.common import metrics
 from services.common.settings import Settings
-from services.lvlm.checkpoint import Checkpoint
-from services.lvlm.engine import Branch, Completion, Prefix, Usage
-from services.lvlm.tree import attention
+from services.lvlm.checkpoint import Checkpoint, CheckpointError
+from services.lvlm.engine import Branch, BrokenNumbers, Completion, Prefix, Usage
+from services.lvlm.tree import attention, cache
 from services.lvlm.tree.attention import Tree
+from services.lvlm.tree.cache import CHUNK, Cache
+from services.lvlm.tree.run import Run, read
+
+#: Rows that a forward has at the least, for each CPU thread. Products of fewer rows take other kernels, whose rounding
+#: differs; above it a row's result did not depend on how many other rows there were (MKL, float32).
+_ROWS_A_THREAD = 8
 
 
 class UnsupportedCheckpoint(Exception):
     """The tree engine cannot decode this architecture; one line says why."""
 
 
-@dataclass
-class _Prompts:
-    """All prompts of a request: what they share, and the rest of each."""
-
-    #: Tokens of the prefix, placeholders of pictures included, and what else the model takes with them.
-    prefix: list[int]
-    pictures: dict[str, torch.Tensor]
-    #: The rest of each prompt; never empty.
-    rests: list[list[int]]
+class _Caught(Exception):
+    """The text model was reached."""
 
 
 class TreeEngine:
-    """See Engine. For decoders with standard attention and one position a token."""
+    """See SteppedEngine. For decoders with standard attention and one position a token."""
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
         """Take over the checkpoint's attention.
@@ -49,107 +50,180 @@ class TreeEngine:
         _refuse_unknown(checkpoint.model.config)
         attention.register()
         self._text_config: Any = checkpoint.model.config.get_text_config()
+        self._decoder: Any = self._model.get_decoder()
+        self._least = _ROWS_A_THREAD * torch.get_num_threads()
+        self._reading = threading.Lock()
+        self.cache = Cache(settings.prefix_cache_tokens)
         self._check()
+
+    # -- alone -----------------------------------------------------------------------------------------------------
 
     def complete(
         self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
     ) -> tuple[list[Completion], Usage]:
         """See Engine."""
-        prompts = self._prompts(prefix, branches, max_new_tokens)
-        chosen: list[list[int]] = [[] for _ in branches]
-        with torch.inference_mode(), self._attention():
-            tree, hidden = self._first(prompts, max_new_tokens)
-            choose = _Choice(branches, self._settings, self._model.device)
-            going, longest = list(range(len(branches))), tree.width
-            for step in range(max_new_tokens):
-                tokens = choose(self._logits(hidden), going)
-                # The one place of the loop where the host waits for the device: it must see who is done.
-                seen: list[int] = tokens.tolist()
-                for branch, token in zip(going, seen, strict=True):
-                    chosen[branch].append(token)
-                left = [row for row, token in enumerate(seen) if token not in self._checkpoint.ends]
-                if not left or step + 1 == max_new_tokens:
-                    break
-                if len(left) < len(going):
-                    rows = torch.tensor(left, device=tokens.device)
-                    tree.keep(rows)
-                    going, tokens = [going[row] for row in left], tokens[rows]
-                longest += 1
-                hidden = self._next(tree, tokens, len(prompts.prefix), longest)
-        said = [Completion(*self._checkpoint.said(tokens)) for tokens in chosen]
-        return said, Usage(_read(prompts), sum(completion.tokens for completion in said))
+        run = self._through(self.begin(prefix, branches, max_new_tokens))
+        return run.completions, run.usage
 
     def score(self, prefix: Prefix, branches: Sequence[Branch]) -> tuple[list[float], Usage]:
         """See Engine."""
-        prompts = self._prompts(prefix, branches, 0)
+        run = self._through(self.begin(prefix, branches, 0))
+        return run.scores, run.usage
+
+    def _through(self, run: Run) -> Run:
+        while not run.whole:
+            self.prefill(run)
+        while not run.done:
+            self.step([run])
+        return run
+
+    # -- beside others ---------------------------------------------------------------------------------------------
+
+    def begin(self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int) -> Run:
+        """See SteppedEngine."""
+        with self._reading:  # Tokenizers are not for two threads at once.
+            prompts = read(self._checkpoint, prefix, branches, max_new_tokens)
+        return Run(self._checkpoint, prompts, branches, max_new_tokens, self._settings)
+
+    def prefill(self, run: Run) -> None:
+        """See SteppedEngine. A chunk of the prefix; or what is left of it, and the rest of all prompts."""
         with torch.inference_mode(), self._attention():
-            _, hidden = self._first(prompts, 0)
-            scores = self._checkpoint.chances(self._logits(hidden))
-        return scores, Usage(_read(prompts), 0)
+            self._look_up(run)
+            if run.tree.filled + CHUNK <= len(run.prompts.prefix):
+                self._chunk(run)
+                return
+            hidden = self._branch_out(run)
+            if run.most:
+                run.branched(hidden)
+            else:
+                run.scored(self._logits(hidden))
 
-    # -- prompts ---------------------------------------------------------------------------------------------------
+    def step(self, runs: Sequence[Run]) -> None:
+        """See SteppedEngine."""
+        with torch.inference_mode(), self._attention():
+            # One that failed beside others has chosen its tokens, and comes again only for the forward.
+            choosing = [run for run in runs if run.hidden is not None]
+            if choosing:
+                self._choose(choosing)
+            going = [run for run in runs if run.pending is not None]
+            if not going:
+                return
+            trees = [run.tree for run in going]
+            positions = torch.cat([run.tree.begin(0, 1, run.longest) for run in going])
+            tokens = torch.cat([run.pending for run in going if run.pending is not None])
+            hidden = self._forward(trees, self._embedded(tokens), positions)
+            for run, rows in zip(going, torch.split(hidden, [tree.branches for tree in trees]), strict=True):
+                run.tree.end()
+                run.pending, run.hidden = None, rows
 
-    def _prompts(self, prefix: Prefix, branches: Sequence[Branch], room: int) -> _Prompts:
-        """Tokens of all prompts. Pictures go through the processor once, with the first prompt."""
-        checkpoint = self._checkpoint
-        texts = [checkpoint.render(prefix, branch) for branch in branches]
-        first = checkpoint.processor(images=list(prefix.images) or None, text=texts[0], return_tensors="pt")
-        first.pop("token_type_ids", None)
-        whole: list[int] = first.pop("input_ids")[0].tolist()
-        first.pop("attention_mask", None)
-        # Without pictures a placeholder is one token: the prompts' common beginning is found before it is spread out.
-        plain: list[list[int]] = checkpoint.tokenizer(texts)["input_ids"]
-        shared = _common(plain)
-        rest = len(plain[0]) - shared
-        if whole[len(whole) - rest :] != plain[0][shared:]:
-            raise AssertionError("the processor changes what stands behind the pictures")
-        prompts = _Prompts(
-            whole[: len(whole) - rest],
-            dict(first.to(self._model.device, dtype=self._model.dtype)),
-            [tokens[shared:] for tokens in plain],
-        )
-        checkpoint.check_fits(len(prompts.prefix) + max(map(len, prompts.rests)) + room)
-        return prompts
+    def _choose(self, runs: Sequence[Run]) -> None:
+        logits = self._logits(torch.cat([run.hidden for run in runs if run.hidden is not None]))
+        counts = [len(run.going) for run in runs]
+        chosen = [run.choose(rows) for run, rows in zip(runs, torch.split(logits, counts), strict=True)]
+        # The one place of the loop where the host waits for the device: it must see who is done.
+        seen: list[int] = torch.cat(chosen).tolist()
+        for run, tokens in zip(runs, chosen, strict=True):
+            run.take(tokens, seen[: len(tokens)])
+            seen = seen[len(tokens) :]
 
     # -- forwards --------------------------------------------------------------------------------------------------
 
-    def _first(self, prompts: _Prompts, room: int) -> tuple[Tree, torch.Tensor]:
-        """Prefix and the rest of all prompts in one forward; the hidden state (B, d) at the end of each."""
-        device = self._model.device
-        counts = [len(rest) for rest in prompts.rests]
-        width, start = max(counts), len(prompts.prefix)
-        lengths = torch.zeros(len(counts), dtype=torch.long, device=device)
-        tree = Tree(prefix_tokens=start, width=width, lengths=lengths, room=width + room)
-        tree.begin(start, width, width)
+    def _look_up(self, run: Run) -> None:
+        """Take over the chunks that its prefix begins with, if they are kept."""
+        if run.looked_up:
+            return
+        run.looked_up = True
+        for name in cache.names(run.prompts.prefix, run.prompts.digest):
+            layers = self.cache.chunk(name)
+            if layers is None:
+                break
+            for layer, (keys, values) in layers.items():
+                run.tree.fill(layer, keys, values, run.tree.filled)
+            run.tree.filled += CHUNK
+        metrics.ENGINE_PREFIX_TOKENS.labels("kept").inc(run.tree.filled)
+        metrics.ENGINE_PREFIX_TOKENS.labels("computed").inc(len(run.prompts.prefix) - run.tree.filled)
+
+    def _chunk(self, run: Run) -> None:
+        """The next chunk of a prefix."""
+        tree = run.tree
+        start, stop = tree.filled, tree.filled + CHUNK
+        embeddings = self._of_prefix(run)[start:stop]
+        self._forward([tree], embeddings, tree.begin(CHUNK, 0, 0))
+        tree.end()
+        name = list(cache.names(run.prompts.prefix[:stop], run.prompts.digest))[-1]
+        self.cache.keep(name, tree, start, stop)
+
+    def _branch_out(self, run: Run) -> torch.Tensor:
+        """What is left of the prefix, and the rest of all prompts; the hidden state (B, d) at the end of each."""
+        tree, prompts, device = run.tree, run.prompts, self._model.device
+        counts = torch.tensor([len(rest) for rest in prompts.rests], device=device)
+        fresh, width = len(prompts.prefix) - tree.filled, prompts.width
         # What pads a shorter branch lies behind its end: nobody sees it, and its own tokens come to stand there.
         padded = [rest + [rest[-1]] * (width - len(rest)) for rest in prompts.rests]
-        tokens = torch.tensor([prompts.prefix + [token for rest in padded for token in rest]], device=device)
-        assert tree.places is not None
-        positions = torch.cat((torch.arange(start, device=device), (start + tree.places).flatten()))
-        hidden = self._forward(tree, tokens, positions, prompts.pictures)[0, start:]
-        tree.lengths = torch.tensor(counts, device=device)
-        ends = torch.arange(len(counts), device=device) * width + tree.lengths - 1
-        return tree, hidden[ends]
+        embeddings = self._embedded(torch.tensor(padded, device=device).flatten())
+        if fresh:
+            embeddings = torch.cat((self._of_prefix(run)[tree.filled :], embeddings))
+        tree.lengths = torch.zeros_like(counts)
+        hidden = self._forward([tree], embeddings, tree.begin(fresh, width, width))[fresh:]
+        tree.end()
+        tree.lengths = counts
+        return hidden[torch.arange(len(counts), device=device) * width + counts - 1]
 
-    def _next(self, tree: Tree, tokens: torch.Tensor, start: int, longest: int) -> torch.Tensor:
-        """One more token (B,) per branch; the hidden state (B, d) of each. No branch becomes longer than `longest`."""
-        tree.begin(0, 1, longest)
-        hidden = self._forward(tree, tokens[None], start + tree.lengths, {})[0]
-        tree.lengths = tree.lengths + 1
-        return hidden
-
-    def _forward(
-        self, tree: Tree, tokens: torch.Tensor, positions: torch.Tensor, pictures: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
-        output = self._model.model(
-            input_ids=tokens, position_ids=positions[None], use_cache=False, tree=tree, **pictures
+    def _forward(self, trees: list[Tree], embeddings: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """The trees' next tokens, (N, d) at (N,), through the text model: hidden states (N, d)."""
+        output = self._decoder(
+            inputs_embeds=_at_least(self._least, embeddings)[None],
+            position_ids=_at_least(self._least, positions)[None],
+            use_cache=False,
+            trees=trees,
         )
-        hidden: torch.Tensor = output.last_hidden_state
+        hidden: torch.Tensor = output.last_hidden_state[0, : len(embeddings)]
         return hidden
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._model.get_output_embeddings()(hidden)
-        return logits
+        logits: torch.Tensor = self._model.get_output_embeddings()(_at_least(self._least, hidden))
+        return logits[: len(hidden)]
+
+    def _embedded(self, tokens: torch.Tensor) -> torch.Tensor:
+        embeddings: torch.Tensor = self._model.get_input_embeddings()(tokens)
+        return embeddings
+
+    def _of_prefix(self, run: Run) -> torch.Tensor:
+        """Embeddings (P, d) of its prefix; pictures in their places, where they are still to be read."""
+        if run.embeddings is None:
+            tokens = torch.tensor(run.prompts.prefix, device=self._model.device)
+            embeddings, places = self._embedded(tokens), tokens == self._checkpoint.image_token
+            if places[run.tree.filled :].any():
+                embeddings[places] = self._pictures(run, tokens, places)
+            run.embeddings = embeddings
+        return run.embeddings
+
+    def _pictures(self, run: Run, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Embeddings (placeholders, d) of its pictures: what the model itself hands to its text model."""
+        kept = self.cache.picture(run.prompts.digest)
+        metrics.ENGINE_PICTURES.labels("computed" if kept is None else "kept").inc()
+        if kept is not None:
+            return kept
+        caught: list[torch.Tensor] = []
+
+        def catch(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+            caught.append(kwargs["inputs_embeds"][0, places])
+            raise _Caught
+
+        inputs = {name: value.to(self._model.device) for name, value in run.prompts.pictures.items()}
+        inputs = {name: v.to(self._model.dtype) if v.is_floating_point() else v for name, v in inputs.items()}
+        handle = self._decoder.register_forward_pre_hook(catch, with_kwargs=True)
+        try:
+            self._model.model(
+                input_ids=tokens[None], position_ids=torch.arange(len(tokens), device=tokens.device)[None],
+                use_cache=False, **inputs,
+            )  # fmt: skip
+        except _Caught:
+            pass
+        finally:
+            handle.remove()
+        self.cache.keep_picture(run.prompts.digest, caught[0])
+        return caught[0]
 
     def _attention(self) -> _Exchanged:
         return _Exchanged(self._text_config)
@@ -160,6 +234,7 @@ class TreeEngine:
         """Decode a few tokens both ways: an architecture that computes anything else on the way is found out.
 
         Raises:
+            CheckpointError: the model computes no numbers.
             UnsupportedCheckpoint: it fails, or the results differ by more than rounding.
         """
         from PIL import Image
@@ -171,6 +246,8 @@ class TreeEngine:
         for prefix in (Prefix("Two products."), Prefix("Two products.", (Image.new("RGB", (64, 48), "teal"),))):
             try:
                 ours, _ = self.score(prefix, branches)
+            except BrokenNumbers as error:
+                raise CheckpointError(f"{self._settings.model}: {error}") from None
             except Exception as error:
                 line = " ".join(str(error).split())[:200]
                 raise UnsupportedCheckpoint(f"{type(error).__name__}: {line}") from None
@@ -197,46 +274,10 @@ class _Exchanged:
         self._config._attn_implementation = self._before
 
 
-class _Choice:
-    """How branches choose their tokens: the likeliest, or by chance with a seed of each branch's own."""
-
-    def __init__(self, branches: Sequence[Branch], settings: Settings, device: torch.device) -> None:
-        self._temperature, self._top_p = settings.sample_temperature, settings.sample_top_p
-        self._generators = {
-            number: torch.Generator(device).manual_seed(branch.seed)
-            for number, branch in enumerate(branches)
-            if branch.seed is not None
-        }
-
-    def __call__(self, logits: torch.Tensor, branches: Sequence[int]) -> torch.Tensor:
-        """The next token of each branch, logits (B, V) to (B,)."""
-        chosen = logits.argmax(-1)
-        for row, branch in enumerate(branches):
-            if branch in self._generators:
-                chosen[row] = self._sampled(logits[row].float(), self._generators[branch])
-        return chosen
-
-    def _sampled(self, logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """A token of the smallest set of the likeliest that together have `top_p`; logits (V,)."""
-        chances, tokens = (logits / self._temperature).softmax(-1).sort(descending=True)
-        # What stands before a token must not have filled the share yet: the likeliest is always in.
-        chances = chances.masked_fill(chances.cumsum(-1) - chances >= self._top_p, 0.0)
-        return tokens[torch.multinomial(chances, 1, generator=generator)[0]]
-
-
-def _common(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with alike; each keeps at least one of its own."""
-    shared = 0
-    for column in zip(*(prompt[:-1] for prompt in prompts), strict=False):
-        if len(set(column)) > 1:
-            break
-        shared += 1
-    return shared
-
-
-def _read(prompts: _Prompts) -> int:
-    """Tokens read, the prefix once."""
-    return len(prompts.prefix) + sum(map(len, prompts.rests))
+def _at_least(rows: int, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with zeros behind it, where it has fewer rows."""
+    missing = rows - len(tensor)
+    return torch.cat((tensor, tensor.new_zeros(missing, *tensor.shape[1:]))) if missing > 0 else tensor
 
 
 def _refuse_unknown(config: Any) -> None:

@@ -1,0 +1,66 @@
+"""Whose call is computed next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class _Waiting:
+    job: str
+    alone: bool
+    begun: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Turns:
+    """Up to `most` calls at once. Of the jobs that wait, the one with the fewest calls under way is next, so that none
+    keeps the others out. A call that is to be computed alone waits until nothing else is, and all others for it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: list[_Waiting] = []
+        self._running: Counter[str] = Counter()
+        self._alone = False
+
+    @asynccontextmanager
+    async def turn(self, job: str, alone: bool) -> AsyncIterator[None]:
+        """Wait for the turn, and hold it."""
+        place = _Waiting(job, alone)
+        self._waiting.append(place)
+        self._next()
+        try:
+            await place.begun
+        except asyncio.CancelledError:
+            if place in self._waiting:
+                self._waiting.remove(place)
+            else:
+                self._end(place)
+            self._next()
+            raise
+        try:
+            yield
+        finally:
+            self._end(place)
+            self._next()
+
+    def _next(self) -> None:
+        while self._waiting and not self._alone and self._running.total() < self._most:
+            place = next((one for one in self._waiting if one.alone), None)
+            if place is not None and self._running.total():
+                return
+            if place is None:
+                place = min(self._waiting, key=lambda one: self._running[one.job])
+            self._waiting.remove(place)
+            self._running[place.job] += 1
+            self._alone = place.alone
+            place.begun.set_result(None)
+
+    def _end(self, place: _Waiting) -> None:
+        self._running[place.job] -= 1
+        if place.alone:
+            self._alone = False
