@@ -36,9 +36,7 @@ class Turns:
         try:
             await place.begun
         except asyncio.CancelledError:
-            if place in self._waiting:
-                self._waiting.remove(place)
-            else:
+            if not place.begun.cancelled():
                 self._end(place)
             self._next()
             raise
@@ -49,6 +47,8 @@ class Turns:
             self._next()
 
     def _next(self) -> None:
+        # A cancelled call may not have heard of it yet.
+        self._waiting = [one for one in self._waiting if not one.begun.done()]
         while self._waiting and not self._alone and self._running.total() < self._most:
             place = next((one for one in self._waiting if one.alone), None)
             if place is not None and self._running.total():

@@ -191,11 +191,13 @@ class TreeEngine:
     def _of_prefix(self, run: Run) -> torch.Tensor:
         """Embeddings (P, d) of its prefix; pictures in their places, where they are still to be read."""
         if run.embeddings is None:
-            tokens = torch.tensor(run.prompts.prefix, device=self._model.device)
-            embeddings, places = self._embedded(tokens), tokens == self._checkpoint.image_token
-            if places[run.tree.filled :].any():
-                embeddings[places] = self._pictures(run, tokens, places)
-            run.embeddings = embeddings
+            prefix = run.prompts.prefix
+            tokens = torch.tensor(prefix, device=self._model.device)
+            run.embeddings = self._embedded(tokens)
+            if self._checkpoint.image_token in prefix[run.tree.filled :]:
+                found = [place for place, token in enumerate(prefix) if token == self._checkpoint.image_token]
+                places = torch.tensor(found, device=tokens.device)
+                run.embeddings[places] = self._pictures(run, tokens, places)
         return run.embeddings
 
     def _pictures(self, run: Run, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
