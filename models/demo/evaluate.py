@@ -29,8 +29,7 @@ from services.common.relations import RELATIONS, sentence
 from services.common.settings import Settings
 from services.extractor.server import parsed
 from services.generator.server import completed
-from services.lvlm.checkpoint import CheckpointError
-from services.lvlm.engine import Branch, Engine, Prefix
+from services.lvlm.engine import Branch, Engine, EngineError, Prefix
 from services.lvlm.load import load_engine
 
 _SEED = 20_261
@@ -293,7 +292,7 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         engine = load_engine(Settings(model=str(asked.checkpoint)))
-    except CheckpointError as error:
+    except EngineError as error:
         sys.exit(str(error))
     model, rng = Model(engine), random.Random(_SEED)
     figures = pictures_matter(model, rng, asked.count)

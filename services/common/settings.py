@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LIBRDKAFKA_PREFIX = "MINDSTREAM_LIBRDKAFKA_"
@@ -158,11 +158,18 @@ class Settings(BaseSettings):
     )
     model_device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     model_threads: int = Field(0, ge=0, description="CPU threads of the model; 0 leaves torch's default.")
-    engine: Literal["auto", "tree", "plain"] = Field(
+    engine: Literal["auto", "tree", "plain", "openai"] = Field(
         "auto",
         description="tree decodes all branches of a co-buy over one prefix; plain is transformers' generate(); auto "
-        "takes the tree where the checkpoint's attention allows.",
+        "takes the tree where the checkpoint's attention allows; openai asks an endpoint.",
     )
+    openai_base_url: str = Field(
+        "http://localhost:8000/v1", description="OpenAI-compatible endpoint (vLLM, SGLang), for the engine openai."
+    )
+    openai_api_key: SecretStr = Field(SecretStr(""), description="Its key; empty: none is sent.")
+    openai_model: str = Field("", description="Its name of the model; empty: the first that it lists.")
+    openai_requests: int = Field(64, ge=1, description="Requests to it at once: one a branch.")
+    openai_timeout_seconds: float = Field(120.0, gt=0, description="Deadline of one request to it; tried three times.")
     server_together: int = Field(
         16, ge=1, description="Calls computed together in one process (tree engine); the jobs share them evenly."
     )

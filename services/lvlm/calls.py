@@ -32,7 +32,7 @@ from services.lvlm.engine import (
     Completion,
     Engine,
     Prefix,
-    PromptTooLong,
+    PromptRefused,
     Run,
     SteppedEngine,
     Usage,
@@ -114,7 +114,9 @@ class _Computation:
 
 
 class _Alone:
-    """The engine as one computation sees it where it computes one request at a time."""
+    """The engine as one computation sees it where each request is computed by itself."""
+
+    concurrent = False
 
     def __init__(self, engine: Engine, job: str, computation: _Computation) -> None:
         self.model_version = engine.model_version
@@ -137,6 +139,8 @@ class _Alone:
 
 class _Beside:
     """The engine as one computation sees it where others are computed beside it."""
+
+    concurrent = False
 
     def __init__(self, engine: SteppedEngine, batcher: Batcher, job: str, computation: _Computation) -> None:
         self.model_version = engine.model_version
@@ -173,7 +177,8 @@ class Calls:
         """Answer with this engine; None: not yet."""
         self.engine = engine
         self._batcher = Batcher(engine, self.settings.kv_tokens) if isinstance(engine, SteppedEngine) else None
-        together = self.settings.server_together if self._batcher else 1
+        several = engine is not None and (self._batcher is not None or engine.concurrent)
+        together = self.settings.server_together if several else 1
         self._turns, self._threads = Turns(together), ThreadPoolExecutor(together, "call")
 
     async def answer(
@@ -201,7 +206,7 @@ class Calls:
             answer: Any = await asyncio.shield(task)
         except InvalidRequest as error:
             await self._abort(job, context, _invalid(error))
-        except PromptTooLong as error:
+        except PromptRefused as error:
             await self._abort(job, context, _status(code_pb2.INVALID_ARGUMENT, str(error)))
         except BrokenNumbers as error:
             await self._abort(job, context, _status(code_pb2.FAILED_PRECONDITION, str(error)))

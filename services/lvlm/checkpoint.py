@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from services.common.settings import Settings
-from services.lvlm.engine import Branch, BrokenNumbers, Prefix, PromptTooLong
+from services.lvlm.engine import Branch, BrokenNumbers, EngineError, Prefix, PromptTooLong
 
 _log = logging.getLogger(__name__)
 
 _YES = ("Yes", "yes", "YES", " Yes", " yes")
 _NO = ("No", "no", "NO", " No", " no")
-
-
-class CheckpointError(Exception):
-    """The checkpoint cannot be used; one line says why."""
 
 
 class Checkpoint:
@@ -31,7 +27,7 @@ class Checkpoint:
         """Load the checkpoint of the settings.
 
         Raises:
-            CheckpointError: missing, broken, or without a chat template.
+            EngineError: missing, broken, or without a chat template.
         """
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -53,9 +49,9 @@ class Checkpoint:
         except Exception as error:
             # A checkpoint can be broken in any way, and each library says it with an error of its own.
             line = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"cannot load the checkpoint {settings.model} on {device}: {line}") from None
+            raise EngineError(f"cannot load the checkpoint {settings.model} on {device}: {line}") from None
         if not getattr(self.processor, "chat_template", None):
-            raise CheckpointError(f"the checkpoint {settings.model} has no chat template")
+            raise EngineError(f"the checkpoint {settings.model} has no chat template")
         self.model.eval()
         self.tokenizer: Any = self.processor.tokenizer
         # The last position must be the last token of every prompt.
@@ -161,7 +157,7 @@ def _folder(settings: Settings) -> Path:
         return Path(snapshot_download(settings.model, revision=settings.model_revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         line = " ".join(str(error).split())[:200]
-        raise CheckpointError(
+        raise EngineError(
             f"no checkpoint {settings.model}: neither a folder nor to be had from the Hub: {line}"
         ) from None
 

@@ -49,7 +49,15 @@ class Usage:
     generated_tokens: int
 
 
-class PromptTooLong(Exception):
+class EngineError(Exception):
+    """No engine can be had of these settings; one line says why."""
+
+
+class PromptRefused(Exception):
+    """The model cannot be asked this; one line says why."""
+
+
+class PromptTooLong(PromptRefused):
     """A prompt and its answer do not fit the model's context."""
 
 
@@ -61,9 +69,11 @@ class BrokenNumbers(Exception):
 
 
 class Engine(Protocol):
-    """A loaded model. Not thread-safe: one call at a time."""
+    """A model that can be asked."""
 
     model_version: str
+    #: Whether it may be called from several threads at once.
+    concurrent: bool
 
     def complete(
         self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
@@ -71,16 +81,18 @@ class Engine(Protocol):
         """One completion per branch; the same input gives the same output whatever was asked before.
 
         Raises:
-            PromptTooLong: prefix, longest branch and answer do not fit.
+            PromptRefused: prefix, longest branch and answer do not fit, or an endpoint refuses them.
             BrokenNumbers: no token is the likeliest.
+            WorldFault: an endpoint is away.
         """
 
     def score(self, prefix: Prefix, branches: Sequence[Branch]) -> tuple[list[float], Usage]:
         """P(yes) normalised over {yes, no} as the next token, one per branch.
 
         Raises:
-            PromptTooLong: prefix and longest branch do not fit.
+            PromptRefused: prefix and longest branch do not fit, or an endpoint refuses them.
             BrokenNumbers: there is no P(yes).
+            WorldFault: an endpoint is away.
         """
 
 

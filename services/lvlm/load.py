@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 
 from services.common.settings import Settings
-from services.lvlm.checkpoint import Checkpoint, CheckpointError
-from services.lvlm.engine import Engine
-from services.lvlm.plain import PlainEngine
-from services.lvlm.tree.engine import TreeEngine, UnsupportedCheckpoint
+from services.lvlm.engine import Engine, EngineError
 
 _log = logging.getLogger(__name__)
 
@@ -16,9 +13,20 @@ _log = logging.getLogger(__name__)
 def load_engine(settings: Settings) -> Engine:
     """Load the checkpoint into the tree engine, or where that does not know its attention into the plain one.
 
+    With the engine `openai` nothing is loaded: an endpoint is asked.
+
     Raises:
-        CheckpointError: it cannot be loaded, or `engine` is `tree` and it cannot be decoded so.
+        EngineError: it cannot be loaded or asked, or `engine` is `tree` and it cannot be decoded so.
     """
+    # Here, not above: a server that asks an endpoint has no torch, and one with a checkpoint no client.
+    if settings.engine == "openai":
+        from services.lvlm.remote import RemoteEngine
+
+        return RemoteEngine(settings)
+    from services.lvlm.checkpoint import Checkpoint
+    from services.lvlm.plain import PlainEngine
+    from services.lvlm.tree.engine import TreeEngine, UnsupportedCheckpoint
+
     checkpoint = Checkpoint(settings)
     if settings.engine == "plain":
         return PlainEngine(checkpoint, settings)
@@ -26,6 +34,6 @@ def load_engine(settings: Settings) -> Engine:
         return TreeEngine(checkpoint, settings)
     except UnsupportedCheckpoint as error:
         if settings.engine == "tree":
-            raise CheckpointError(f"the tree engine cannot decode {settings.model}: {error}") from None
+            raise EngineError(f"the tree engine cannot decode {settings.model}: {error}") from None
         _log.warning("the tree engine cannot decode %s: %s; taking the plain one", settings.model, error)
         return PlainEngine(checkpoint, settings)

@@ -20,6 +20,8 @@ from services.lvlm.engine import Branch, Completion, Prefix, Usage
 class PlainEngine:
     """See Engine."""
 
+    concurrent = False
+
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
         self._checkpoint = checkpoint
         self._sampling = {

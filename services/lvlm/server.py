@@ -20,7 +20,7 @@ from services.common import health as health_endpoints
 from services.common.runtime.stage import Health
 from services.common.settings import Settings
 from services.lvlm.calls import Calls
-from services.lvlm.engine import Engine
+from services.lvlm.engine import Engine, EngineError
 
 _log = logging.getLogger(__name__)
 
@@ -74,11 +74,9 @@ async def serve(settings: Settings) -> int:
     first: set[asyncio.Future[Any]] = {loading, stop}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if loading.done():
-        from services.lvlm.checkpoint import CheckpointError
-
         try:
             calls.serve(loading.result())
-        except CheckpointError as error:
+        except EngineError as error:
             print(error, file=sys.stderr)
             await server.stop(None)
             return 2

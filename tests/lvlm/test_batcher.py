@@ -19,7 +19,7 @@ from tests.lvlm.test_together import _BRANCHES, _PREFIXES, _TOKENS
 class _Watched:
     """The real engine, and what it was given to compute; a test decides when its steps go on."""
 
-    model_version = ""
+    model_version, concurrent = "", False
 
     def __init__(self, engine: SteppedEngine) -> None:
         self._engine = engine

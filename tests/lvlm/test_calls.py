@@ -24,6 +24,8 @@ from tests.lvlm.fixtures import Served, png
 class _Gate:
     """The real engine behind a gate, so that a test decides when computing goes on."""
 
+    concurrent = False
+
     def __init__(self, engine: Any) -> None:
         self.model_version = engine.model_version
         self.open, self.entered, self.batches = threading.Event(), threading.Event(), 0

@@ -13,8 +13,8 @@ from models.untrained import Shape, make
 from services.common.relations import RELATIONS
 from services.common.settings import Settings
 from services.generator.server import branch
-from services.lvlm.checkpoint import Checkpoint, CheckpointError
-from services.lvlm.engine import Branch, Engine, Prefix, PromptTooLong
+from services.lvlm.checkpoint import Checkpoint
+from services.lvlm.engine import Branch, Engine, EngineError, Prefix, PromptTooLong
 from services.lvlm.load import load_engine
 from services.lvlm.plain import PlainEngine
 from services.lvlm.tree.engine import TreeEngine
@@ -123,7 +123,7 @@ def test_an_attention_that_the_tree_does_not_know_is_decoded_plainly(checkpoint:
     config["text_config"]["sliding_window"] = 16
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert isinstance(load_engine(Settings(model=str(tmp_path), model_device="cpu")), PlainEngine)
-    with pytest.raises(CheckpointError, match="sliding window"):
+    with pytest.raises(EngineError, match="sliding window"):
         load_engine(Settings(model=str(tmp_path), model_device="cpu", engine="tree"))
 
 
@@ -151,7 +151,7 @@ def test_a_broken_checkpoint_is_one_line(checkpoint: Path, tmp_path: Path) -> No
     broken.mkdir()
     for file in checkpoint.iterdir():
         (broken / file.name).write_bytes(file.read_bytes()[:100])
-    with pytest.raises(CheckpointError) as raised:
+    with pytest.raises(EngineError) as raised:
         load_engine(Settings(model=str(broken)))
     assert "\n" not in str(raised.value)
     assert "broken" in str(raised.value)

@@ -16,8 +16,8 @@ from models.untrained import make
 from services.common.relations import RELATIONS
 from services.common.settings import Settings
 from services.generator.server import branch
-from services.lvlm.checkpoint import Checkpoint, CheckpointError
-from services.lvlm.engine import Branch, BrokenNumbers, Prefix
+from services.lvlm.checkpoint import Checkpoint
+from services.lvlm.engine import Branch, BrokenNumbers, EngineError, Prefix
 from services.lvlm.load import load_engine
 from services.lvlm.tree.cache import CHUNK
 from services.lvlm.tree.engine import TreeEngine
@@ -144,7 +144,7 @@ def test_a_checkpoint_without_numbers_is_refused(checkpoint: Path, tmp_path: Pat
     with torch.no_grad():
         broken.model.get_output_embeddings().weight.fill_(torch.nan)
     broken.model.save_pretrained(tmp_path / "llava")
-    with pytest.raises(CheckpointError, match="no numbers"):
+    with pytest.raises(EngineError, match="no numbers"):
         load_engine(Settings(model=str(tmp_path / "llava"), model_device="cpu"))
 
 

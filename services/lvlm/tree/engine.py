@@ -15,8 +15,8 @@ import torch
 
 from services.common import metrics
 from services.common.settings import Settings
-from services.lvlm.checkpoint import Checkpoint, CheckpointError
-from services.lvlm.engine import Branch, BrokenNumbers, Completion, Prefix, Usage
+from services.lvlm.checkpoint import Checkpoint
+from services.lvlm.engine import Branch, BrokenNumbers, Completion, EngineError, Prefix, Usage
 from services.lvlm.tree import attention, cache
 from services.lvlm.tree.attention import Tree
 from services.lvlm.tree.cache import CHUNK, Cache
@@ -37,6 +37,8 @@ class _Caught(Exception):
 
 class TreeEngine:
     """See SteppedEngine. For decoders with standard attention and one position a token."""
+
+    concurrent = False
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
         """Take over the checkpoint's attention.
@@ -236,7 +238,7 @@ class TreeEngine:
         """Decode a few tokens both ways: an architecture that computes anything else on the way is found out.
 
         Raises:
-            CheckpointError: the model computes no numbers.
+            EngineError: the model computes no numbers.
             UnsupportedCheckpoint: it fails, or the results differ by more than rounding.
         """
         from PIL import Image
@@ -249,7 +251,7 @@ class TreeEngine:
             try:
                 ours, _ = self.score(prefix, branches)
             except BrokenNumbers as error:
-                raise CheckpointError(f"{self._settings.model}: {error}") from None
+                raise EngineError(f"{self._settings.model}: {error}") from None
             except Exception as error:
                 line = " ".join(str(error).split())[:200]
                 raise UnsupportedCheckpoint(f"{type(error).__name__}: {line}") from None
