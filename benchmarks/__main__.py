@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import engine, sink, stage_runtime, start, worker_memory
+from benchmarks import engine, sink, soak, stage_runtime, start, worker_memory
 from benchmarks.parts import started
-from benchmarks.rows import Row, machine
+from benchmarks.rows import Row, machine, table
 
 MEASURES = {
     "pipeline.stage_runtime": stage_runtime.measure,
@@ -20,6 +19,7 @@ MEASURES = {
     "pipeline.worker_memory": worker_memory.measure,
     "pipeline.start": start.measure,
     "engine": engine.measure,
+    "engine.soak": soak.measure,
 }
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -37,10 +37,7 @@ def main() -> int:
                 console.print(f"[dim]{name} ...[/dim]")
                 command = f"python -m benchmarks --only {name}" + (" --quick" if asked.quick else "")
                 made += [(row, command) for row in measure(parts)]
-    table = Table("name", "goal", "measured", "holds")
-    for row, _ in made:
-        table.add_row(row.name, row.goal, row.measured, "yes" if row.holds else "NO")
-    console.print(table)
+    table(row for row, _ in made)
     _write(made)
     return 0 if all(row.holds for row, _ in made) else 1
 

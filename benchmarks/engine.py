@@ -1,21 +1,29 @@
-"""The tree engine against transformers' `generate()`: same weights, same prompts, float32, one run.
+"""The tree engine against transformers' `generate()`: same weights, same prompts, one run.
 
-The work is a co-buy's: one prefix with a picture, about 1,370 tokens, twenty relations, and answers of 100 tokens.
+The work is a co-buy's: one prefix with a picture, about 1,370 tokens, twenty relations, and answers of 100 tokens. As a
+part of `python -m benchmarks` it measures two sizes with random weights on CPU in float32. By itself it measures any
+checkpoint on any device, such as LLaVA-1.5-13b on a GPU:
+
+    python -m benchmarks.engine --model llava-hf/llava-1.5-13b-hf --device cuda --dtype bfloat16
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+import psutil
+import torch
 from PIL import Image
 
-from benchmarks.parts import Parts
-from benchmarks.rows import Row
+from benchmarks.rows import Row, table
 from models.untrained import Shape, make
 from services.common.relations import RELATIONS
 from services.common.settings import Settings
@@ -24,15 +32,23 @@ from services.lvlm.checkpoint import Checkpoint
 from services.lvlm.engine import Branch, Completion, Prefix
 from services.lvlm.plain import PlainEngine
 from services.lvlm.tree.engine import TreeEngine
+from services.lvlm.tree.run import Run
+
+if TYPE_CHECKING:  # A machine with a GPU alone has no Kafka.
+    from benchmarks.parts import Parts
 
 _T = TypeVar("_T")
 _ANSWER = 100
-_PREFIX = Prefix("a pair of things, " * 160, (Image.radial_gradient("L").convert("RGB"),))
+_PICTURE = Image.radial_gradient("L").convert("RGB")
+#: Co-buys whose prompts share nothing but the picture.
+_PREFIXES = [Prefix(f"{kind}, a pair of things, " * 100, (_PICTURE,)) for kind in ("cups", "pots", "pans", "jars")]
 _BRANCHES = [branch(relation.name, 0, 0) for relation in RELATIONS]
+#: Nothing is kept between the rounds: each side reads its prompts every time.
+_SETTINGS = Settings(prefix_cache_tokens=0)
 
 
 @dataclass(frozen=True)
-class _Size:
+class Size:
     """A checkpoint, and how many times faster the tree must be than one prompt at a time, and than all in a batch."""
 
     name: str
@@ -41,36 +57,43 @@ class _Size:
     than_batch: float
 
 
-_SIZES = (
-    _Size("15M", Shape(hidden=384, intermediate=1024, layers=8, heads=6, key_value_heads=6, picture=336), 20, 15),
-    _Size("150M", Shape(hidden=1024, intermediate=2752, layers=12, heads=16, key_value_heads=16, picture=336), 15, 10),
+#: The checkpoints of the goals.
+SIZES = (
+    Size("15M", Shape(hidden=384, intermediate=1024, layers=8, heads=6, key_value_heads=6, picture=336), 20, 15),
+    Size("150M", Shape(hidden=1024, intermediate=2752, layers=12, heads=16, key_value_heads=16, picture=336), 15, 10),
 )
 
 
 def measure(parts: Parts) -> list[Row]:
     """Rows of the small size only where it must be quick."""
     rows = []
-    for size in _SIZES[: 1 if parts.quick else None]:
+    for size in SIZES[: 1 if parts.quick else None]:
         with tempfile.TemporaryDirectory(prefix="mindstream-bench-") as tmp:
             make(Path(tmp) / "llava", shape=size.shape)
             checkpoint = Checkpoint(Settings(model=f"{tmp}/llava", model_device="cpu", model_dtype="float32"))
-        # An answer's length is chance with random weights; here every answer is as long as it may be.
-        checkpoint.ends = frozenset()
-        checkpoint.model.generation_config.eos_token_id = None
-        rows += _rows(size, TreeEngine(checkpoint, Settings()), PlainEngine(checkpoint, Settings()))
+        rows += compare(checkpoint, size)
     return rows
 
 
-def _rows(size: _Size, tree: TreeEngine, plain: PlainEngine) -> list[Row]:
+def compare(checkpoint: Checkpoint, size: Size) -> list[Row]:
+    """All rows of one checkpoint."""
+    # An answer's length is chance with random weights; here every answer is as long as it may be.
+    checkpoint.ends = frozenset()
+    checkpoint.model.generation_config.eos_token_id = None
+    tree, plain = TreeEngine(checkpoint, _SETTINGS), PlainEngine(checkpoint, _SETTINGS)
+    return [*_against_generate(size, tree, plain), *_together(size, tree), _memory(size, tree, checkpoint)]
+
+
+def _against_generate(size: Size, tree: TreeEngine, plain: PlainEngine) -> list[Row]:
     def complete(engine: TreeEngine | PlainEngine, branches: list[Branch]) -> list[Completion]:
-        return engine.complete(_PREFIX, branches, _ANSWER)[0]
+        return engine.complete(_PREFIXES[0], branches, _ANSWER)[0]
 
     complete(tree, _BRANCHES)  # Warm: first calls allocate.
     ours, tree_seconds = _timed(lambda: complete(tree, _BRANCHES))
     batch, batch_seconds = _timed(lambda: complete(plain, _BRANCHES))
     alone, alone_seconds = _timed(lambda: [said for one in _BRANCHES for said in complete(plain, [one])])
-    scores, score_seconds = _timed(lambda: tree.score(_PREFIX, _BRANCHES)[0])
-    each, each_seconds = _timed(lambda: [score for one in _BRANCHES for score in plain.score(_PREFIX, [one])[0]])
+    scores, score_seconds = _timed(lambda: tree.score(_PREFIXES[0], _BRANCHES)[0])
+    each, each_seconds = _timed(lambda: [score for one in _BRANCHES for score in plain.score(_PREFIXES[0], [one])[0]])
     same = sum(a.text == b.text for a, b in zip(ours, alone, strict=True))
     near = max(abs(a - b) for a, b in zip(scores, each, strict=True))
     return [
@@ -87,11 +110,86 @@ def _rows(size: _Size, tree: TreeEngine, plain: PlainEngine) -> list[Row]:
     ]
 
 
+def _together(size: Size, tree: TreeEngine) -> list[Row]:
+    """Four co-buys in one forward against four one after the other."""
+    _, in_a_row = _timed(lambda: [tree.complete(prefix, _BRANCHES, _ANSWER) for prefix in _PREFIXES])
+    _, at_once = _timed(lambda: _run([tree.begin(prefix, _BRANCHES, _ANSWER) for prefix in _PREFIXES], tree))
+    return [_ratio(f"engine.tree_{size.name}_four_at_once", 1.5, in_a_row, at_once)]
+
+
+def _run(runs: Sequence[Run], tree: TreeEngine) -> None:
+    for run in runs:
+        while not run.whole:
+            tree.prefill(run)
+    while left := [run for run in runs if not run.done]:
+        tree.step(left)
+
+
+def _memory(size: Size, tree: TreeEngine, checkpoint: Checkpoint) -> Row:
+    """The most memory that four co-buys take, against what their keys and values and the weights must take."""
+    model, text = checkpoint.model, checkpoint.model.config.get_text_config()
+    weights = sum(weight.nbytes for weight in model.parameters())
+    heads = text.head_dim * text.num_key_value_heads if getattr(text, "head_dim", None) else text.hidden_size
+    runs = [tree.begin(prefix, _BRANCHES, _ANSWER) for prefix in _PREFIXES]
+    held = sum(run.cost for run in runs) * 2 * text.num_hidden_layers * heads * model.dtype.itemsize
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        _run(runs, tree)
+        grown = torch.cuda.max_memory_allocated() - weights
+    else:
+        with _Watch() as watch:
+            _run(runs, tree)
+        grown = watch.most
+    ratio = (weights + grown) / (weights + held)
+    return Row(
+        f"engine.tree_{size.name}_peak_memory",
+        "at most 1.3 of weights, keys and values",
+        f"{ratio:.2f} ({(weights + grown) / 2**20:.0f} of {(weights + held) / 2**20:.0f} MiB)",
+        ratio <= 1.3,
+    )
+
+
+class _Watch:
+    """The most that this process's resident memory grows meanwhile, bytes."""
+
+    def __enter__(self) -> _Watch:
+        self._process, self._done = psutil.Process(), threading.Event()
+        self._before, self.most = self._process.memory_info().rss, 0
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(0.005):
+            self.most = max(self.most, self._process.memory_info().rss - self._before)
+
+
 def _ratio(name: str, goal: float, theirs: float, ours: float) -> Row:
     ratio = theirs / ours
-    return Row(name, f"at least {goal:.0f}x", f"{ratio:.1f}x ({ours:.2f} against {theirs:.2f} s)", ratio >= goal)
+    return Row(name, f"at least {goal:g}x", f"{ratio:.1f}x ({ours:.2f} against {theirs:.2f} s)", ratio >= goal)
 
 
 def _timed(work: Callable[[], _T]) -> tuple[_T, float]:
     began = time.perf_counter()
     return work(), time.perf_counter() - began
+
+
+def main() -> int:
+    """Measure one checkpoint; 1 where a goal does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", required=True, help="a Hub id or a folder")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--dtype", default="bfloat16")
+    asked = parser.parse_args()
+    settings = Settings(model=asked.model, model_device=asked.device, model_dtype=asked.dtype)
+    rows = compare(Checkpoint(settings), Size(Path(asked.model).name, Shape(), 20, 15))
+    table(rows)
+    return 0 if all(row.holds for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

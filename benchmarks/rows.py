@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psutil
+from rich.console import Console
+from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,14 @@ class Row:
     goal: str
     measured: str
     holds: bool
+
+
+def table(rows: Iterable[Row]) -> None:
+    """Print rows."""
+    printed = Table("name", "goal", "measured", "holds")
+    for row in rows:
+        printed.add_row(row.name, row.goal, row.measured, "yes" if row.holds else "NO")
+    Console().print(printed)
 
 
 def machine() -> str:

@@ -12,6 +12,7 @@ import json
 import random
 import re
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -241,6 +242,8 @@ def _plot(rows: Sequence[tuple[float, float, float]], file: Path) -> None:
 
 
 _GOALS = {
+    "seconds to load, bfloat16": "< 5",
+    "seconds to load, float32": "< 5",
     "features follow a swapped picture": ">= 0.95",
     "intentions name the true reason (relations that fit)": ">= 0.90",
     "intentions are well-formed (all relations)": ">= 0.90",
@@ -290,12 +293,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1000, help="pairs of real titles at the most")
     parser.add_argument("--card", type=Path, help="model card to write the tables into")
     asked = parser.parse_args()
+    figures: dict[str, float] = {}
     try:
-        engine = load_engine(Settings(model=str(asked.checkpoint)))
+        for dtype in ("bfloat16", "float32"):
+            began = time.monotonic()
+            engine = load_engine(Settings(model=str(asked.checkpoint), model_device="cpu", model_dtype=dtype))
+            figures[f"seconds to load, {dtype}"] = time.monotonic() - began
     except EngineError as error:
         sys.exit(str(error))
     model, rng = Model(engine), random.Random(_SEED)
-    figures = pictures_matter(model, rng, asked.count)
+    figures |= pictures_matter(model, rng, asked.count)
     found, own = intentions(model, rng, asked.count)
     taught = judgements(model, rng, asked.count)
     figures |= found

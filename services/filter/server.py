@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -15,9 +16,9 @@ from services.common.relations import BY_NAME, sentence
 from services.lvlm.calls import Calls, InvalidRequest, Work
 from services.lvlm.engine import Branch, Engine, Usage
 from services.lvlm.pairs import pair_prefix
-from services.lvlm.prompts import load
+from services.lvlm.prompts import PromptFile, clean, load
 
-PROMPTS = load("filter", "v1")
+PROMPTS, REASONS = load("filter", "v1"), load("filter", "reason-v1")
 
 
 class IntentionFilter(IntentionFilterServicer):
@@ -38,30 +39,40 @@ class IntentionFilter(IntentionFilterServicer):
         asked = []
         for index, pair in enumerate(request.pairs):
             place = f"pairs[{index}]"
-            branches = [_branch(intention, f"{place}.intentions[{i}]") for i, intention in enumerate(pair.intentions)]
-            if not branches:
+            said = [_sentence(intention, f"{place}.intentions[{i}]") for i, intention in enumerate(pair.intentions)]
+            if not said:
                 raise InvalidRequest(f"{place}.intentions", "at least one is needed")
-            asked.append((pair_prefix(self._calls, PROMPTS, pair.pair, f"{place}.pair"), branches))
+            asked.append((pair_prefix(self._calls, PROMPTS, pair.pair, f"{place}.pair"), said))
+
+        most = self._calls.settings.max_new_tokens
 
         def work(engine: Engine) -> tuple[pb.JudgeResponse, Usage]:
             response = pb.JudgeResponse()
             response.call.prompt_version = PROMPTS.version
-            read = 0
-            for prefix, branches in asked:
-                scores, usage = engine.score(prefix, branches)
-                response.pairs.add().scores.extend(scores)
+            read = generated = 0
+            for prefix, said in asked:
+                scores, usage = engine.score(prefix, _branches(PROMPTS, said))
+                answer = response.pairs.add(scores=scores)
                 read += usage.prompt_tokens
-            return response, Usage(read, 0)
+                if request.reasons:
+                    reasons, usage = engine.complete(prefix, _branches(REASONS, said), most)
+                    answer.reasons.extend(clean(reason.text) for reason in reasons)
+                    read, generated = read + usage.prompt_tokens, generated + usage.generated_tokens
+            return response, Usage(read, generated)
 
         return work
 
 
-def _branch(asked: pb.IntentionToJudge, place: str) -> Branch:
+def _sentence(asked: pb.IntentionToJudge, place: str) -> str:
     if asked.relation not in BY_NAME:
         raise InvalidRequest(f"{place}.relation", f"no relation {asked.relation!r}")
     if not asked.text.strip():
         raise InvalidRequest(f"{place}.text", "is empty")
-    return Branch(PROMPTS["question"].format(intention=sentence(asked.relation, asked.text)))
+    return sentence(asked.relation, asked.text)
+
+
+def _branches(prompts: PromptFile, said: Sequence[str]) -> list[Branch]:
+    return [Branch(prompts["question"].format(intention=intention)) for intention in said]
 
 
 def register(server: grpc.aio.Server, calls: Calls) -> str:

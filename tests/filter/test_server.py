@@ -32,6 +32,18 @@ async def test_each_intention_has_its_score_in_order(served: Served) -> None:
     assert forward.call.generated_tokens == 0
 
 
+async def test_reasons_are_given_where_they_are_asked_for(served: Served) -> None:
+    asked = [pb.IntentionToJudge(relation="IsA", text=text) for text in ("dish", "a thing for breakfast")]
+    request = pb.JudgeRequest(pairs=[pb.PairToJudge(pair=_PAIR, intentions=asked)], reasons=True)
+    answer = await IntentionFilterStub(served.channel).Judge(request)
+    request.reasons = False
+    without = await IntentionFilterStub(served.channel).Judge(request)
+    assert len(set(answer.pairs[0].reasons)) == 2
+    assert answer.call.generated_tokens > 0
+    assert not without.pairs[0].reasons
+    assert list(without.pairs[0].scores) == pytest.approx(list(answer.pairs[0].scores), abs=1e-5)
+
+
 async def test_an_empty_intention_is_refused(served: Served) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await _judge(served, ("IsA", " "))

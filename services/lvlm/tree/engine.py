@@ -114,6 +114,7 @@ class TreeEngine:
             positions = torch.cat([run.tree.begin(0, 1, run.longest) for run in going])
             tokens = torch.cat([run.pending for run in going if run.pending is not None])
             hidden = self._forward(trees, self._embedded(tokens), positions)
+            metrics.ENGINE_BRANCHES.set(len(tokens))
             for run, rows in zip(going, torch.split(hidden, [tree.branches for tree in trees]), strict=True):
                 run.tree.end()
                 run.pending, run.hidden = None, rows
@@ -124,6 +125,7 @@ class TreeEngine:
         chosen = [run.choose(rows) for run, rows in zip(runs, torch.split(logits, counts), strict=True)]
         # The one place of the loop where the host waits for the device: it must see who is done.
         seen: list[int] = torch.cat(chosen).tolist()
+        metrics.ENGINE_TOKENS.inc(len(seen))
         for run, tokens in zip(runs, chosen, strict=True):
             run.take(tokens, seen[: len(tokens)])
             seen = seen[len(tokens) :]
@@ -154,6 +156,7 @@ class TreeEngine:
         tree.end()
         name = list(cache.names(run.prompts.prefix[:stop], run.prompts.digest))[-1]
         self.cache.keep(name, tree, start, stop)
+        metrics.ENGINE_KV_TOKENS.labels("cache").set(self.cache.tokens)
 
     def _branch_out(self, run: Run) -> torch.Tensor:
         """What is left of the prefix, and the rest of all prompts; the hidden state (B, d) at the end of each."""

@@ -26,7 +26,7 @@ from mindstream.inference.v1 import common_pb2 as mindstream_dot_inference_dot_v
 from mindstream.inference.v1 import intention_generator_pb2 as mindstream_dot_inference_dot_v1_dot_intention__generator__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.mindstream/inference/v1/intention_filter.proto\x12\x17mindstream.inference.v1\x1a$mindstream/inference/v1/common.proto\x1a\x31mindstream/inference/v1/intention_generator.proto\"m\n\x0cJudgeRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x33\n\x05pairs\x18\x02 \x03(\x0b\x32$.mindstream.inference.v1.PairToJudge\x12\x0f\n\x07isolate\x18\x03 \x01(\x08\"\x80\x01\n\x0bPairToJudge\x12\x32\n\x04pair\x18\x01 \x01(\x0b\x32$.mindstream.inference.v1.ProductPair\x12=\n\nintentions\x18\x02 \x03(\x0b\x32).mindstream.inference.v1.IntentionToJudge\"2\n\x10IntentionToJudge\x12\x10\n\x08relation\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"t\n\rJudgeResponse\x12\x32\n\x05pairs\x18\x01 \x03(\x0b\x32#.mindstream.inference.v1.PairScores\x12/\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32!.mindstream.inference.v1.CallInfo\"\x1c\n\nPairScores\x12\x0e\n\x06scores\x18\x01 \x03(\x01\x32i\n\x0fIntentionFilter\x12V\n\x05Judge\x12%.mindstream.inference.v1.JudgeRequest\x1a&.mindstream.inference.v1.JudgeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.mindstream/inference/v1/intention_filter.proto\x12\x17mindstream.inference.v1\x1a$mindstream/inference/v1/common.proto\x1a\x31mindstream/inference/v1/intention_generator.proto\"~\n\x0cJudgeRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x33\n\x05pairs\x18\x02 \x03(\x0b\x32$.mindstream.inference.v1.PairToJudge\x12\x0f\n\x07isolate\x18\x03 \x01(\x08\x12\x0f\n\x07reasons\x18\x04 \x01(\x08\"\x80\x01\n\x0bPairToJudge\x12\x32\n\x04pair\x18\x01 \x01(\x0b\x32$.mindstream.inference.v1.ProductPair\x12=\n\nintentions\x18\x02 \x03(\x0b\x32).mindstream.inference.v1.IntentionToJudge\"2\n\x10IntentionToJudge\x12\x10\n\x08relation\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"t\n\rJudgeResponse\x12\x32\n\x05pairs\x18\x01 \x03(\x0b\x32#.mindstream.inference.v1.PairScores\x12/\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32!.mindstream.inference.v1.CallInfo\"-\n\nPairScores\x12\x0e\n\x06scores\x18\x01 \x03(\x01\x12\x0f\n\x07reasons\x18\x02 \x03(\t2i\n\x0fIntentionFilter\x12V\n\x05Judge\x12%.mindstream.inference.v1.JudgeRequest\x1a&.mindstream.inference.v1.JudgeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mindstream.inference.v1.int
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JUDGEREQUEST']._serialized_start=164
-  _globals['_JUDGEREQUEST']._serialized_end=273
-  _globals['_PAIRTOJUDGE']._serialized_start=276
-  _globals['_PAIRTOJUDGE']._serialized_end=404
-  _globals['_INTENTIONTOJUDGE']._serialized_start=406
-  _globals['_INTENTIONTOJUDGE']._serialized_end=456
-  _globals['_JUDGERESPONSE']._serialized_start=458
-  _globals['_JUDGERESPONSE']._serialized_end=574
-  _globals['_PAIRSCORES']._serialized_start=576
-  _globals['_PAIRSCORES']._serialized_end=604
-  _globals['_INTENTIONFILTER']._serialized_start=606
-  _globals['_INTENTIONFILTER']._serialized_end=711
+  _globals['_JUDGEREQUEST']._serialized_end=290
+  _globals['_PAIRTOJUDGE']._serialized_start=293
+  _globals['_PAIRTOJUDGE']._serialized_end=421
+  _globals['_INTENTIONTOJUDGE']._serialized_start=423
+  _globals['_INTENTIONTOJUDGE']._serialized_end=473
+  _globals['_JUDGERESPONSE']._serialized_start=475
+  _globals['_JUDGERESPONSE']._serialized_end=591
+  _globals['_PAIRSCORES']._serialized_start=593
+  _globals['_PAIRSCORES']._serialized_end=638
+  _globals['_INTENTIONFILTER']._serialized_start=640
+  _globals['_INTENTIONFILTER']._serialized_end=745
 # @@protoc_insertion_point(module_scope)
