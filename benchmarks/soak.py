@@ -112,8 +112,8 @@ async def _server() -> AsyncIterator[tuple[psutil.Process, grpc.aio.Channel]]:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.lvlm", env=env)
         try:
             async with grpc.aio.insecure_channel(target) as channel:
-                watch: Any = health_pb2_grpc.HealthStub(channel).Watch  # type: ignore[no-untyped-call]
-                async for state in watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=120):
+                health: Any = health_pb2_grpc.HealthStub(channel)
+                async for state in health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=120):
                     if state.status == health_pb2.HealthCheckResponse.SERVING:
                         break
                 yield psutil.Process(process.pid), channel

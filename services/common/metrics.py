@@ -62,7 +62,7 @@ SERVER_COMPUTE_SECONDS = Histogram(
     "mindstream_server_compute_seconds", "Time computing one call.", ["job"], buckets=_CALL_BUCKETS
 )
 SERVER_BATCH = Histogram(
-    "mindstream_server_batch_sequences", "Sequences in one forward batch.", ["job"], buckets=_BATCH_BUCKETS
+    "mindstream_server_batch_sequences", "Branches of one request to the engine.", ["job"], buckets=_BATCH_BUCKETS
 )
 SERVER_TOKENS = Counter(
     "mindstream_server_tokens_total", "Tokens, by job and kind: prompt or generated.", ["job", "kind"]
@@ -73,7 +73,11 @@ ENGINE_PREFIX_TOKENS = Counter(
 ENGINE_PICTURES = Counter(
     "mindstream_engine_pictures_total", "Pictures of prompts, kept from an earlier one or computed.", ["source"]
 )
-ENGINE_SECONDS = Counter("mindstream_engine_seconds_total", "Time computing, by phase: prefill or decode.", ["phase"])
+ENGINE_SECONDS = Counter(
+    "mindstream_engine_seconds_total",
+    "Time computing: prefill or decode (a GPU's last prefill is waited for there).",
+    ["phase"],
+)
 ENGINE_STEP_SECONDS = Histogram(
     "mindstream_engine_step_seconds", "Time of one step: a token for every branch in flight.", buckets=_STEP_BUCKETS
 )

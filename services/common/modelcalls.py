@@ -94,7 +94,9 @@ def _sorted(error: grpc.aio.AioRpcError, began: bool) -> Exception:
     line = f"{error.code().name}: {error.details() or ''}"
     if error.code() in _EVENTS_FAULT:
         return EventFault(reasons.DEAD_LETTER_REASON_MODEL_REFUSED, "; ".join([line, *_violations(error)]))
-    if error.code() in _BROKEN and began:
+    # What a server says itself has details; a stream that broke has none. An engine that failed says INTERNAL.
+    says = error.code() is not grpc.StatusCode.INTERNAL and rpc_status.from_call(error) is not None  # type: ignore[arg-type]
+    if error.code() in _BROKEN and began and not says:
         return ServerCrashed(line)
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in line:
         return EventFault(reasons.DEAD_LETTER_REASON_TOO_LARGE, f"{line} (MINDSTREAM_GRPC_MAX_MESSAGE_BYTES)")

@@ -145,7 +145,9 @@ class Settings(BaseSettings):
         "extractor,generator,filter", description="Jobs this server process serves on one loaded model."
     )
     server_bind: str = Field("0.0.0.0:50051", description="Address to serve gRPC on.")
-    server_queue: int = Field(64, ge=1, description="Calls waiting or running before RESOURCE_EXHAUSTED pushes back.")
+    server_queue: int = Field(
+        64, ge=1, description="Calls of a job waiting or running before RESOURCE_EXHAUSTED pushes back."
+    )
     server_answers: int = Field(1024, ge=0, description="Answers kept to give again for a repeated idempotency key.")
     server_grace_seconds: float = Field(30.0, ge=0, description="On SIGTERM: time for calls in flight.")
     model: str = Field(
@@ -166,12 +168,12 @@ class Settings(BaseSettings):
     openai_base_url: str = Field(
         "http://localhost:8000/v1", description="OpenAI-compatible endpoint (vLLM, SGLang), for the engine openai."
     )
-    openai_api_key: SecretStr = Field(SecretStr(""), description="Its key; empty: none is sent.")
+    openai_api_key: SecretStr = Field(SecretStr(""), description="Its key, where it asks for one.")
     openai_model: str = Field("", description="Its name of the model; empty: the first that it lists.")
     openai_requests: int = Field(64, ge=1, description="Requests to it at once: one a branch.")
     openai_timeout_seconds: float = Field(120.0, gt=0, description="Deadline of one request to it; tried three times.")
     server_together: int = Field(
-        16, ge=1, description="Calls computed together in one process (tree engine); the jobs share them evenly."
+        16, ge=1, description="Calls computed together in one process (not by the plain engine); the jobs share them."
     )
     server_orphan_seconds: float = Field(
         10.0, ge=0, description="Time that a call is computed on after its caller is gone, should it ask again."
@@ -180,7 +182,7 @@ class Settings(BaseSettings):
         32_768,
         ge=1,
         description="Tokens whose keys and values calls in progress hold together (LLaVA-1.5-13b in bfloat16: 0.8 MB "
-        "each). A call takes its prefix once, and each branch; one that is larger runs alone.",
+        "each). A call takes its prefix once, and each branch; one that is larger is refused.",
     )
     prefix_cache_tokens: int = Field(
         8192,

@@ -13,9 +13,11 @@ from mindstream.inference.v1.feature_extractor_pb2_grpc import (
     add_FeatureExtractorServicer_to_server,
 )
 
-from services.lvlm.calls import Calls, InvalidRequest, Work
-from services.lvlm.engine import Branch, Completion, Engine, Prefix, Usage
+from services.lvlm.calls import Calls, Work
+from services.lvlm.computation import Asked
+from services.lvlm.engine import Branch, Completion, Prefix, Usage
 from services.lvlm.prompts import clean, load
+from services.lvlm.statuses import InvalidRequest
 
 PROMPTS = load("extractor", "v1")
 _QUESTIONS = ("description", "features", "uses")
@@ -43,7 +45,7 @@ class FeatureExtractor(FeatureExtractorServicer):
         prefixes = [self._prefix(product, f"products[{i}]") for i, product in enumerate(request.products)]
         branches = [Branch(PROMPTS[question]) for question in _QUESTIONS]
 
-        def work(engine: Engine) -> tuple[pb.ExtractResponse, Usage]:
+        def work(engine: Asked) -> tuple[pb.ExtractResponse, Usage]:
             response = pb.ExtractResponse()
             response.call.prompt_version = PROMPTS.version
             read = generated = 0

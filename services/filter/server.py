@@ -13,10 +13,12 @@ from mindstream.inference.v1.intention_filter_pb2_grpc import (
 )
 
 from services.common.relations import BY_NAME, sentence
-from services.lvlm.calls import Calls, InvalidRequest, Work
-from services.lvlm.engine import Branch, Engine, Usage
+from services.lvlm.calls import Calls, Work
+from services.lvlm.computation import Asked
+from services.lvlm.engine import Branch, Usage
 from services.lvlm.pairs import pair_prefix
 from services.lvlm.prompts import PromptFile, clean, load
+from services.lvlm.statuses import InvalidRequest
 
 PROMPTS, REASONS = load("filter", "v1"), load("filter", "reason-v1")
 
@@ -46,7 +48,7 @@ class IntentionFilter(IntentionFilterServicer):
 
         most = self._calls.settings.max_new_tokens
 
-        def work(engine: Engine) -> tuple[pb.JudgeResponse, Usage]:
+        def work(engine: Asked) -> tuple[pb.JudgeResponse, Usage]:
             response = pb.JudgeResponse()
             response.call.prompt_version = PROMPTS.version
             read = generated = 0

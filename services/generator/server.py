@@ -12,10 +12,12 @@ from mindstream.inference.v1.intention_generator_pb2_grpc import (
 )
 
 from services.common.relations import BY_NAME, RELATIONS
-from services.lvlm.calls import Calls, InvalidRequest, Work
-from services.lvlm.engine import Branch, Engine, Usage
+from services.lvlm.calls import Calls, Work
+from services.lvlm.computation import Asked
+from services.lvlm.engine import Branch, Usage
 from services.lvlm.pairs import pair_prefix
 from services.lvlm.prompts import clean, load
+from services.lvlm.statuses import InvalidRequest
 
 PROMPTS = load("generator", "v1")
 #: Candidates per relation and call.
@@ -49,7 +51,7 @@ class IntentionGenerator(IntentionGeneratorServicer):
         branches = [branch(name, sample, request.seed) for name, sample in places]
         prefixes = [pair_prefix(self._calls, PROMPTS, pair, f"pairs[{i}]") for i, pair in enumerate(request.pairs)]
 
-        def work(engine: Engine) -> tuple[pb.GenerateResponse, Usage]:
+        def work(engine: Asked) -> tuple[pb.GenerateResponse, Usage]:
             response = pb.GenerateResponse()
             response.call.prompt_version = PROMPTS.version
             read = generated = 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,8 +16,12 @@ from typing import Any
 from services.common import metrics
 from services.lvlm.engine import Run, SteppedEngine
 
+_log = logging.getLogger(__name__)
+
 #: Pieces of prompts that are read between two steps: what is being decoded never waits for more than these.
 _PIECES = 2
+#: Exit code where the device has failed.
+_DEVICE_GONE = 70
 
 
 @dataclass(eq=False)
@@ -46,28 +52,39 @@ class Batcher:
         with self._changed:
             self._waiting.append(request)
             self._changed.notify()
-        request.done.result()
+        try:
+            request.done.result()
+        finally:
+            # An error's traceback holds this frame, and would hold the run's keys and values with it.
+            del request, run
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting and not self._running:
                     self._changed.wait()
-                self._admit()
-            for request in list(self._running):
-                self._guarded(request, request.wanted)
-            self._read()
-            self._step()
-            for request in list(self._running):
-                if request.run.done:
-                    self._leave(request)
+            # In a frame of its own: while nothing comes, nothing here holds what is done.
+            self._round()
+
+    def _round(self) -> None:
+        with self._changed:
+            known = (*self._waiting, *self._running)
+        for request in known:
+            self._guarded(request, request.wanted)
+        self._admit()
+        self._read()
+        self._step()
+        for request in list(self._running):
+            if request.run.done:
+                self._leave(request)
 
     def _admit(self) -> None:
         held = sum(request.run.cost for request in self._running)
-        while self._waiting and (not self._running or held + self._waiting[0].run.cost <= self._budget):
-            request = self._waiting.popleft()
-            self._running.append(request)
-            held += request.run.cost
+        with self._changed:
+            while self._waiting and (not self._running or held + self._waiting[0].run.cost <= self._budget):
+                request = self._waiting.popleft()
+                self._running.append(request)
+                held += request.run.cost
         self._report(held)
 
     def _read(self) -> None:
@@ -84,9 +101,8 @@ class Batcher:
         if not ready:
             return
         began = time.perf_counter()
-        try:
-            self._engine.step([request.run for request in ready])
-        except Exception:
+        together = self._stepped(ready)
+        if not together:
             # One of them is at fault, or all together were too much: each shows by itself.
             for request in ready:
                 self._guarded(request, partial(self._engine.step, [request.run]))
@@ -94,15 +110,33 @@ class Batcher:
         metrics.ENGINE_SECONDS.labels("decode").inc(seconds)
         metrics.ENGINE_STEP_SECONDS.observe(seconds)
 
+    def _stepped(self, ready: Sequence[_Request]) -> bool:
+        # Whoever tries again does so outside: the error holds what the failed forward has allocated.
+        try:
+            self._engine.step([request.run for request in ready])
+        except Exception:
+            _log.exception("a step of %d runs failed; each is tried by itself", len(ready))
+            return False
+        return True
+
     def _guarded(self, request: _Request, work: Callable[[], None]) -> None:
         """What fails here is this request's, and no other's."""
         try:
             work()
         except Exception as error:
-            self._leave(request, error)
+            if not self._engine.alive():
+                _log.critical("the device is gone; ending, so that another process takes over", exc_info=True)
+                logging.shutdown()
+                os._exit(_DEVICE_GONE)
+            # Without its traceback, which holds tensors.
+            self._leave(request, error.with_traceback(None))
 
     def _leave(self, request: _Request, error: Exception | None = None) -> None:
-        self._running.remove(request)
+        if request in self._running:
+            self._running.remove(request)
+        else:
+            with self._changed:
+                self._waiting.remove(request)
         self._report(sum(request.run.cost for request in self._running))
         if error is None:
             request.done.set_result(None)

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import re
+import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -54,6 +55,8 @@ class Checkpoint:
             raise EngineError(f"the checkpoint {settings.model} has no chat template")
         self.model.eval()
         self.tokenizer: Any = self.processor.tokenizer
+        #: Held while the tokenizer works: it is not for two threads at once.
+        self.tokenizing = threading.RLock()
         # The last position must be the last token of every prompt.
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token_id is None:
@@ -105,14 +108,16 @@ class Checkpoint:
     def said(self, tokens: Sequence[int], stop: str = "") -> tuple[str, int]:
         """The text of generated tokens up to what ends the answer, and how many tokens they are."""
         end = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
-        text: str = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        with self.tokenizing:
+            text: str = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         return text.partition(stop)[0] if stop else text, end
 
     def ended(self, tokens: Sequence[int], stop: str) -> bool:
         """Whether the last generated token ends the answer: by itself, or since the text holds `stop` now."""
         if tokens[-1] in self.ends:
             return True
-        return bool(stop) and tokens[-1] in self._ending(stop[-1]) and stop in self.tokenizer.decode(tokens)
+        with self.tokenizing:
+            return bool(stop) and tokens[-1] in self._ending(stop[-1]) and stop in self.tokenizer.decode(tokens)
 
     @cache  # noqa: B019  (a server has one checkpoint for its life)
     def _ending(self, character: str) -> frozenset[int]:
@@ -130,8 +135,9 @@ class Checkpoint:
 
         numbers = logits.float()
         yes, no = numbers[:, self.yes].logsumexp(-1), numbers[:, self.no].logsumexp(-1)
-        scores: list[float] = torch.sigmoid(yes - no).tolist()
-        if not all(map(math.isfinite, scores)):
+        apart = yes - no
+        scores: list[float] = torch.where(apart.isfinite(), torch.sigmoid(apart), torch.nan).tolist()
+        if any(map(math.isnan, scores)):
             raise BrokenNumbers
         return scores
 

@@ -129,7 +129,7 @@ class SteppedEngine(Engine, Protocol):
         """Read a request; in any thread. Without new tokens it scores.
 
         Raises:
-            PromptTooLong: as above.
+            PromptRefused: as above; also what is larger than `kv_tokens`.
         """
 
     def prefill(self, run: Any) -> None:
@@ -137,3 +137,6 @@ class SteppedEngine(Engine, Protocol):
 
     def step(self, runs: Sequence[Any]) -> None:
         """One more token for every branch of whole runs. If it fails, each can be stepped again, alone."""
+
+    def alive(self) -> bool:
+        """Whether it can still compute anything: a GPU that has failed fails for the rest of the process's life."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from services.common.settings import Settings
-from services.lvlm.engine import Engine, EngineError
+from services.lvlm.engine import Branch, BrokenNumbers, Engine, EngineError, Prefix
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +29,19 @@ def load_engine(settings: Settings) -> Engine:
 
     checkpoint = Checkpoint(settings)
     if settings.engine == "plain":
-        return PlainEngine(checkpoint, settings)
+        return _with_numbers(PlainEngine(checkpoint, settings), settings)
     try:
         return TreeEngine(checkpoint, settings)
     except UnsupportedCheckpoint as error:
         if settings.engine == "tree":
             raise EngineError(f"the tree engine cannot decode {settings.model}: {error}") from None
         _log.warning("the tree engine cannot decode %s: %s; taking the plain one", settings.model, error)
-        return PlainEngine(checkpoint, settings)
+        return _with_numbers(PlainEngine(checkpoint, settings), settings)
+
+
+def _with_numbers(engine: Engine, settings: Settings) -> Engine:
+    try:
+        engine.score(Prefix("Two products."), [Branch("Why?")])
+    except BrokenNumbers as error:
+        raise EngineError(f"{settings.model}: {error}") from None
+    return engine

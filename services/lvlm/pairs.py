@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mindstream.inference.v1.intention_generator_pb2 import ProductPair
 
-from services.lvlm.calls import Calls, InvalidRequest
+from services.lvlm.calls import Calls
 from services.lvlm.engine import Prefix
 from services.lvlm.pictures import stacked
 from services.lvlm.prompts import PromptFile, described
+from services.lvlm.statuses import InvalidRequest
 
 
 def pair_prefix(calls: Calls, prompts: PromptFile, pair: ProductPair, place: str) -> Prefix:

@@ -17,12 +17,12 @@ def opened(content: bytes, most_pixels: int) -> Image.Image:
     """A normalised picture of the media store.
 
     Raises:
-        OSError: not a picture, a broken one, or one of more pixels.
+        OSError: not a picture, a broken one, or one whose square has more pixels.
     """
     try:
         picture = Image.open(io.BytesIO(content))
-        if picture.width * picture.height > most_pixels:
-            raise OSError(f"{picture.width}x{picture.height} is more than {most_pixels} pixels")
+        if max(picture.size) ** 2 > most_pixels:
+            raise OSError(f"{picture.width}x{picture.height} makes a square of more than {most_pixels} pixels")
         return _squared(picture.convert("RGB"))
     except OSError:
         raise

@@ -11,10 +11,20 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from services.common.settings import Settings
 from services.lvlm.checkpoint import Checkpoint
-from services.lvlm.engine import Branch, Completion, Prefix, Usage
+from services.lvlm.engine import Branch, BrokenNumbers, Completion, Prefix, Usage
+
+
+class _Numbers(LogitsProcessor):
+    """Lets numbers pass, and nothing else."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not bool(scores.max(-1).values.isfinite().all()):
+            raise BrokenNumbers
+        return scores
 
 
 class PlainEngine:
@@ -54,6 +64,7 @@ class PlainEngine:
                     max_new_tokens=max_new_tokens,
                     **(self._sampling if seed is not None else {"do_sample": False}),
                     pad_token_id=self._checkpoint.tokenizer.pad_token_id,
+                    logits_processor=LogitsProcessorList([_Numbers()]),
                     **({"stop_strings": [stop], "tokenizer": self._checkpoint.tokenizer} if stop else {}),
                 )
             read += int(inputs["attention_mask"].sum())

@@ -10,12 +10,14 @@ import base64
 import io
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
+from PIL import Image
 
 from services.common.errors import WorldFault
 from services.common.settings import Settings
@@ -23,8 +25,12 @@ from services.lvlm.engine import Branch, Completion, EngineError, Prefix, Prompt
 
 _log = logging.getLogger(__name__)
 
-#: Tries of one request in all; the library waits longer before each.
+#: Tries after the first; the library waits longer before each.
 _RETRIES = 2
+#: Codes that are this request's fault: malformed, too large, not to be processed.
+_REFUSED = (400, 413, 422)
+#: What chat templates mark turns and pictures with: in a title it is only a title's text.
+_SPECIAL = re.compile(r"</?s>|<image>|<\|[^|<>]{1,40}\|>")
 #: The most alternatives that the protocol gives per token.
 _ALTERNATIVES = 20
 #: Longest wait for an endpoint that is still starting, between two looks.
@@ -52,8 +58,7 @@ class RemoteEngine:
         self._threads = ThreadPoolExecutor(settings.openai_requests, "openai")
         self._model = self._named(wait)
         self.model_version = f"{self._model}@openai"
-        if "filter" in settings.server_jobs:
-            self._check()
+        self._check()
 
     def complete(
         self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
@@ -81,7 +86,8 @@ class RemoteEngine:
         images = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in prefix.images]
         requests = []
         for branch, options in zip(branches, asked, strict=True):
-            content = [*images, {"type": "text", "text": prefix.text + branch.question}]
+            text = _SPECIAL.sub(" ", prefix.text + branch.question)
+            content = [*images, {"type": "text", "text": text}]
             messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
             extra: dict[str, Any] = {}
             if branch.answer:
@@ -93,9 +99,9 @@ class RemoteEngine:
     def _one(self, request: dict[str, Any]) -> Any:
         try:
             return self._client.chat.completions.create(**request)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            raise PromptRefused(f"the endpoint refuses it: {_line(error)}") from None
         except openai.OpenAIError as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code in _REFUSED:
+                raise PromptRefused(f"the endpoint refuses it: {_line(error)}") from None
             raise WorldFault("model", f"{self._settings.openai_base_url}: {_line(error)}") from None
 
     def _sampling(self, branch: Branch) -> dict[str, Any]:
@@ -130,24 +136,22 @@ class RemoteEngine:
         return wanted
 
     def _check(self) -> None:
+        picture = Prefix("What is this?", (Image.new("RGB", (64, 64), "teal"),))
+        what = "pictures, or answers that are begun"
         try:
-            self.score(Prefix("Is water wet?"), [Branch(" Answer with yes or no.")])
-        except (PromptRefused, WorldFault, _NoChances) as error:
-            raise EngineError(
-                f"the endpoint {self._settings.openai_base_url} does not give the log probabilities of "
-                f"{_ALTERNATIVES} tokens, which the filter needs: {error}"
-            ) from None
-
-
-class _NoChances(Exception):
-    """An answer without log probabilities."""
+            self.complete(picture, [Branch(" Say it in a word.", "It is", stop="\n")], 2)
+            if "filter" in self._settings.server_jobs:
+                what = f"the log probabilities of {_ALTERNATIVES} tokens, which the filter needs"
+                self.score(picture, [Branch(" Is it wet? Answer with yes or no.")])
+        except (PromptRefused, WorldFault) as error:
+            raise EngineError(f"the endpoint {self._settings.openai_base_url} does not do {what}: {error}") from None
 
 
 def _chance(answer: Any) -> float:
     """P(yes) normalised over {yes, no}; nought where the likeliest tokens hold neither."""
     logprobs = answer.choices[0].logprobs
     if not logprobs or not logprobs.content:
-        raise _NoChances("its answer has none")
+        raise WorldFault("model", "the endpoint's answer has no log probabilities")
     sums = {"yes": 0.0, "no": 0.0}
     for alternative in logprobs.content[0].top_logprobs:
         word = alternative.token.strip().lower()

@@ -88,8 +88,8 @@ async def serve(settings: Settings) -> int:
     probes.answering = False
     await checks.enter_graceful_shutdown()
     await server.stop(settings.server_grace_seconds)
-    if not loading.done():
-        # A load cannot be called off, and the interpreter would wait for its thread: minutes, with nothing to finish.
+    if not loading.done() or calls.computing:
+        # Neither can be called off, and the interpreter would wait for their threads, with nobody to answer.
         logging.shutdown()
         os._exit(0)
     return 0

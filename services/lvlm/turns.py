@@ -17,15 +17,27 @@ class _Waiting:
 
 
 class Turns:
-    """Up to `most` calls at once. Of the jobs that wait, the one with the fewest calls under way is next, so that none
-    keeps the others out. A call that is to be computed alone waits until nothing else is, and all others for it.
+    """Up to `most` calls at once.
+
+    Of the jobs that wait, the one with the fewest calls under way is next, or else the one whose last turn is longest
+    ago: none keeps the others out. A call that is to be computed alone waits until nothing else is, and all others for
+    it; between two such, one other has its turn.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._waiting: list[_Waiting] = []
         self._running: Counter[str] = Counter()
-        self._alone = False
+        #: The number of each job's last turn.
+        self._turns: Counter[str] = Counter()
+        self._count = 0
+        #: Whether the call under way is computed alone, and whether the last one was.
+        self._alone = self._was_alone = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody has a turn."""
+        return self._running.total() > 0
 
     @asynccontextmanager
     async def turn(self, job: str, alone: bool) -> AsyncIterator[None]:
@@ -50,15 +62,21 @@ class Turns:
         # A cancelled call may not have heard of it yet.
         self._waiting = [one for one in self._waiting if not one.begun.done()]
         while self._waiting and not self._alone and self._running.total() < self._most:
-            place = next((one for one in self._waiting if one.alone), None)
-            if place is not None and self._running.total():
+            place = self._choice()
+            if place.alone and self._running.total():
                 return
-            if place is None:
-                place = min(self._waiting, key=lambda one: self._running[one.job])
             self._waiting.remove(place)
             self._running[place.job] += 1
-            self._alone = place.alone
+            self._count += 1
+            self._turns[place.job] = self._count
+            self._alone = self._was_alone = place.alone
             place.begun.set_result(None)
+
+    def _choice(self) -> _Waiting:
+        alone, others = ([one for one in self._waiting if one.alone is kind] for kind in (True, False))
+        if alone and not (self._was_alone and others):
+            return alone[0]
+        return min(others, key=lambda one: (self._running[one.job], self._turns[one.job]))
 
     def _end(self, place: _Waiting) -> None:
         self._running[place.job] -= 1

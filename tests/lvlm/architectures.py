@@ -95,7 +95,7 @@ def qwen2_vl(folder: Path) -> None:
     )  # fmt: skip
     template = before.chat_template.replace("<image>", "<|vision_start|><image><|vision_end|>")
     images: Any = hf.Qwen2VLImageProcessor
-    videos: Any = hf.Qwen2VLVideoProcessor
+    videos: Any = hf.Qwen2VLVideoProcessor  # type: ignore[attr-defined]  # Not in its stubs.
     processor: Any = hf.Qwen2VLProcessor
     pixels = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
     made = processor(

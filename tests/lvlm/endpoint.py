@@ -31,6 +31,7 @@ class Endpoint:
     #: Status codes of the next answers; afterwards all is well.
     failing: list[int] = field(default_factory=list)
     with_logprobs: bool = True
+    with_pictures: bool = True
     asked: list[dict[str, Any]] = field(default_factory=list)
     most_at_once: int = 0
     keys: set[str] = field(default_factory=set)
@@ -39,9 +40,9 @@ class Endpoint:
 
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""
-        return self._failure(request) or web.json_response(
-            {"object": "list", "data": [{"id": name, "object": "model"} for name in self.names]}
-        )
+        listed = [{"id": name, "object": "model"} for name in self.names]
+        failure = self._failure(request)
+        return failure if failure is not None else web.json_response({"object": "list", "data": listed})
 
     async def chat(self, request: web.Request) -> web.Response:
         """POST /v1/chat/completions."""
@@ -49,7 +50,8 @@ class Endpoint:
         self.most_at_once = max(self.most_at_once, self._now)
         try:
             asked = await request.json()
-            return self._failure(request) or await asyncio.to_thread(self._answer, asked)
+            failure = self._failure(request)
+            return failure if failure is not None else await asyncio.to_thread(self._answer, asked)
         finally:
             self._now -= 1
 
@@ -63,6 +65,8 @@ class Endpoint:
         with self._one:
             self.asked.append(asked)
             prefix, branch = _read(asked)
+            if prefix.images and not self.with_pictures:
+                return web.json_response({"error": {"message": "this model does not see"}}, status=400)
             try:
                 choice, usage = (
                     self._scored(prefix, branch) if asked.get("logprobs") else self._said(prefix, branch, asked)

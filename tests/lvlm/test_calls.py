@@ -16,8 +16,10 @@ from mindstream.inference.v1 import common_pb2
 from mindstream.inference.v1 import feature_extractor_pb2 as pb
 from mindstream.inference.v1.feature_extractor_pb2_grpc import FeatureExtractorStub
 
+from services.common import modelcalls
+from services.common.errors import EventFault, ServerCrashed, WorldFault
 from services.common.media import digest_of
-from services.lvlm.engine import Engine
+from services.lvlm.engine import BrokenNumbers, Engine, PromptTooLong
 from tests.lvlm.fixtures import Served, png
 
 
@@ -135,6 +137,41 @@ async def test_cancelled_work_stops_at_the_next_batch(served: Served, extract: C
     assert (await extract("2", "cup")).products
     # One batch of the first call, and one of the second: the rest of the first was never begun.
     assert gate.batches == 2
+
+
+class _Failing:
+    """An engine that fails in one way."""
+
+    model_version, concurrent = "failing", False
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def complete(self, *_: Any) -> Any:
+        raise self._error
+
+    score = complete
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (WorldFault("model", "endpoint away"), grpc.StatusCode.UNAVAILABLE, WorldFault),
+        (MemoryError(), grpc.StatusCode.RESOURCE_EXHAUSTED, WorldFault),
+        (BrokenNumbers(), grpc.StatusCode.FAILED_PRECONDITION, EventFault),
+        (PromptTooLong("9 tokens"), grpc.StatusCode.INVALID_ARGUMENT, EventFault),
+        (ZeroDivisionError(), grpc.StatusCode.INTERNAL, ServerCrashed),
+    ],
+)
+async def test_a_worker_blames_whom_the_engine_blames(
+    served: Served, error: Exception, code: grpc.StatusCode, kind: type[Exception]
+) -> None:
+    served.calls.serve(_Failing(error))
+    request = pb.ExtractRequest(products=[common_pb2.ProductView(title="cup")])
+    stub = FeatureExtractorStub(served.channel)
+    with pytest.raises(kind, match=code.name) as raised:
+        await modelcalls.call("extractor", stub.Extract, request, pb.ExtractResponse, 30)
+    assert type(raised.value) is kind
 
 
 async def test_a_bad_request_names_the_field(extract: Callable[..., Any]) -> None:

@@ -86,18 +86,28 @@ def test_what_passes_is_tried_again(endpoint: Endpoint) -> None:
 
 def test_an_endpoint_that_stays_away_is_no_fault_of_the_prompt(endpoint: Endpoint) -> None:
     engine = RemoteEngine(_settings(endpoint))
-    endpoint.failing += [503] * 3
-    with pytest.raises(WorldFault, match="as the test wants"):
-        engine.complete(_PREFIX, _BRANCHES[:1], 2)
-    endpoint.failing += [401]
-    with pytest.raises(WorldFault):
-        engine.complete(_PREFIX, _BRANCHES[:1], 2)
+    for codes in ([503] * 3, [401]):
+        endpoint.failing += codes
+        with pytest.raises(WorldFault, match="as the test wants"):
+            engine.complete(_PREFIX, _BRANCHES[:1], 2)
+    endpoint.with_logprobs = False
+    with pytest.raises(WorldFault, match="log probabilities"):
+        engine.score(_PREFIX, _BRANCHES[:1])
 
 
 def test_a_prompt_that_it_refuses_is_named(endpoint: Endpoint) -> None:
     engine = RemoteEngine(_settings(endpoint))
     with pytest.raises(PromptRefused, match="tokens do not fit"):
         engine.score(Prefix("cup " * 9000), [Branch("?")])
+    endpoint.failing += [413]
+    with pytest.raises(PromptRefused, match="as the test wants"):
+        engine.score(_PREFIX, [Branch("?")])
+
+
+def test_special_tokens_in_a_title_are_only_text(endpoint: Endpoint) -> None:
+    engine = RemoteEngine(_settings(endpoint))
+    engine.complete(Prefix("A <image> cup</s><|im_end|> <3"), [Branch("What?")], 2)
+    assert endpoint.asked[-1]["messages"][0]["content"][0]["text"].split() == ["A", "cup", "<3What?"]
 
 
 def test_one_that_is_starting_is_waited_for(endpoint: Endpoint) -> None:
@@ -109,13 +119,18 @@ def test_one_that_is_starting_is_waited_for(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [("key", "as the test wants"), ("name", "has no model large; it has small"), ("logprobs", "log probabilities")],
+    [
+        ("key", "as the test wants"),
+        ("name", "has no model large; it has small"),
+        ("logprobs", "log probabilities"),
+        ("pictures", "does not do pictures"),
+    ],
 )
 def test_what_it_cannot_do_is_said_at_once(endpoint: Endpoint, wrong: str, said: str) -> None:
     settings = _settings(endpoint, openai_model="large" if wrong == "name" else "")
     if wrong == "key":
         endpoint.failing += [401]
-    endpoint.with_logprobs = wrong != "logprobs"
+    endpoint.with_logprobs, endpoint.with_pictures = wrong != "logprobs", wrong != "pictures"
     with pytest.raises(EngineError, match=said) as raised:
         load_engine(settings)
     assert "\n" not in str(raised.value)

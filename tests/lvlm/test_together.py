@@ -17,7 +17,7 @@ from services.common.relations import RELATIONS
 from services.common.settings import Settings
 from services.generator.server import branch
 from services.lvlm.checkpoint import Checkpoint
-from services.lvlm.engine import Branch, BrokenNumbers, EngineError, Prefix
+from services.lvlm.engine import Branch, BrokenNumbers, EngineError, Prefix, PromptRefused
 from services.lvlm.load import load_engine
 from services.lvlm.tree.cache import CHUNK
 from services.lvlm.tree.engine import TreeEngine
@@ -128,6 +128,32 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> TreeEngine:
     return engine
 
 
+def test_a_failure_while_tokens_are_taken_is_that_runs_end(
+    engine: TreeEngine, alone: list[tuple[list[str], list[float]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = (engine.begin(_PREFIXES[0], _BRANCHES, _TOKENS) for _ in range(2))
+    for run in (good, bad):
+        engine.prefill(run)
+    monkeypatch.setattr(bad, "take", _no_memory)
+    _finish(engine, [good, bad])
+    assert [completion.text for completion in good.completions] == alone[0][0]
+    with pytest.raises(MemoryError):
+        bad.completions  # noqa: B018
+
+
+def test_more_than_the_budget_is_refused(loaded: Checkpoint) -> None:
+    with pytest.raises(PromptRefused, match="MINDSTREAM_KV_TOKENS"):
+        TreeEngine(loaded, Settings(kv_tokens=400)).begin(_PREFIXES[3], _BRANCHES, _TOKENS)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_infinities_are_no_numbers_either(loaded: Checkpoint, value: float) -> None:
+    logits = torch.zeros(2, len(loaded.tokenizer))
+    logits[1, loaded.yes] = value
+    with pytest.raises(BrokenNumbers):
+        loaded.chances(logits)
+
+
 def test_what_has_no_numbers_fails_alone(poisoned: TreeEngine, alone: list[tuple[list[str], list[float]]]) -> None:
     good, bad = (poisoned.begin(Prefix(text), _BRANCHES, _TOKENS) for text in (_PREFIXES[0].text, "First: a Z."))
     _finish(poisoned, [good, bad])
@@ -170,6 +196,9 @@ def _no_memory(*_: object) -> None:
     raise MemoryError
 
 
+_WAITING = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "unique")
+
+
 class _Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what would make the host wait for a GPU: values read from tensors, sizes that depend on values."""
 
@@ -178,7 +207,7 @@ class _Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if str(func).split(".")[1] in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique"):
+        if str(func).split(".")[1] in _WAITING:
             self.found.append(str(func))
         return func(*args, **(kwargs or {}))
 

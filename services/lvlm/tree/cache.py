@@ -1,15 +1,16 @@
 """What prompts share with earlier ones: keys and values of the same beginning, and pictures as embeddings.
 
-A pair's filter prompt begins as its generator prompt did, and a picture is the same picture in both. Beginnings are
-kept in chunks, each under a hash of all that stands before its end. A chunk is always computed by itself, whether it is
-kept or not, so that an answer does not depend on what was asked before.
+Pictures stand first in a prompt: a pair's filter prompt shares theirs with its generator prompt, and prompts that begin
+alike share all. Beginnings are kept in chunks, each under a hash of all that stands before its end. A chunk is always
+computed by itself, whether it is kept or not, so that an answer does not depend on what was asked before.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from PIL.Image import Image
@@ -22,7 +23,7 @@ CHUNK = 256
 _PICTURES = 64
 
 #: Keys and values (K, tokens, D) of one chunk by layer.
-Layers = dict[int, tuple[torch.Tensor, torch.Tensor]]
+Layers = dict[int, tuple[torch.Tensor, ...]]
 
 
 def digest(pictures: Sequence[Image]) -> bytes:
@@ -54,12 +55,12 @@ class Cache:
         """Tokens whose keys and values are held."""
         return len(self._chunks) * CHUNK
 
-    def chunk(self, name: bytes) -> Layers | None:
-        """A chunk that was kept."""
-        found = self._chunks.get(name)
-        if found is not None:
+    def chunks(self, names: Iterable[bytes]) -> list[Layers]:
+        """The first of the named chunks, as far as they were kept."""
+        found = list(itertools.takewhile(lambda name: name in self._chunks, names))
+        for name in reversed(found):  # The last is forgotten first: without those before it, it is of no use.
             self._chunks.move_to_end(name)
-        return found
+        return [self._chunks[name] for name in found]
 
     def keep(self, name: bytes, tree: Tree, start: int, stop: int) -> None:
         """Keep a chunk of a tree's prefix, and forget those that were not used for the longest time."""

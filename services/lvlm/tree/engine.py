@@ -7,7 +7,6 @@ instead of once a branch (`attention`).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,14 +15,14 @@ import torch
 from services.common import metrics
 from services.common.settings import Settings
 from services.lvlm.checkpoint import Checkpoint
-from services.lvlm.engine import Branch, BrokenNumbers, Completion, EngineError, Prefix, Usage
+from services.lvlm.engine import Branch, BrokenNumbers, Completion, EngineError, Prefix, PromptRefused, Usage
 from services.lvlm.tree import attention, cache
 from services.lvlm.tree.attention import Tree
 from services.lvlm.tree.cache import CHUNK, Cache
 from services.lvlm.tree.run import Run, read
 
-#: Rows that a forward has at the least, for each CPU thread. Products of fewer rows take other kernels, whose rounding
-#: differs; above it a row's result did not depend on how many other rows there were (MKL, float32).
+#: Rows that a forward on CPU has at the least, for each thread. Products of fewer take other kernels, whose rounding
+#: differs; above it a row's result did not depend on how many other rows there were (MKL, float32). On a GPU it does.
 _ROWS_A_THREAD = 8
 
 
@@ -53,8 +52,7 @@ class TreeEngine:
         attention.register()
         self._text_config: Any = checkpoint.model.config.get_text_config()
         self._decoder: Any = self._model.get_decoder()
-        self._least = _ROWS_A_THREAD * torch.get_num_threads()
-        self._reading = threading.Lock()
+        self._least = _ROWS_A_THREAD * torch.get_num_threads() if self._model.device.type == "cpu" else 0
         self.cache = Cache(settings.prefix_cache_tokens)
         self._check()
 
@@ -83,9 +81,13 @@ class TreeEngine:
 
     def begin(self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int) -> Run:
         """See SteppedEngine."""
-        with self._reading:  # Tokenizers are not for two threads at once.
-            prompts = read(self._checkpoint, prefix, branches, max_new_tokens)
-        return Run(self._checkpoint, prompts, branches, max_new_tokens, self._settings)
+        prompts = read(self._checkpoint, prefix, branches, max_new_tokens)
+        run = Run(self._checkpoint, prompts, branches, max_new_tokens, self._settings)
+        if run.cost > self._settings.kv_tokens:
+            raise PromptRefused(
+                f"{run.cost} tokens of keys and values are more than {self._settings.kv_tokens} (MINDSTREAM_KV_TOKENS)"
+            )
+        return run
 
     def prefill(self, run: Run) -> None:
         """See SteppedEngine. A chunk of the prefix; or what is left of it, and the rest of all prompts."""
@@ -99,6 +101,16 @@ class TreeEngine:
                 run.branched(hidden)
             else:
                 run.scored(self._logits(hidden))
+
+    def alive(self) -> bool:
+        """See SteppedEngine."""
+        if self._model.device.type != "cuda":
+            return True
+        try:
+            torch.cuda.synchronize(self._model.device)
+            return bool(torch.ones(1, device=self._model.device).item())
+        except Exception:
+            return False
 
     def step(self, runs: Sequence[Run]) -> None:
         """See SteppedEngine."""
@@ -127,7 +139,10 @@ class TreeEngine:
         seen: list[int] = torch.cat(chosen).tolist()
         metrics.ENGINE_TOKENS.inc(len(seen))
         for run, tokens in zip(runs, chosen, strict=True):
-            run.take(tokens, seen[: len(tokens)])
+            try:
+                run.take(tokens, seen[: len(tokens)])
+            except Exception as error:
+                run.fail(error)  # Half taken, it cannot be taken again.
             seen = seen[len(tokens) :]
 
     # -- forwards --------------------------------------------------------------------------------------------------
@@ -137,10 +152,7 @@ class TreeEngine:
         if run.looked_up:
             return
         run.looked_up = True
-        for name in cache.names(run.prompts.prefix, run.prompts.digest):
-            layers = self.cache.chunk(name)
-            if layers is None:
-                break
+        for layers in self.cache.chunks(cache.names(run.prompts.prefix, run.prompts.digest)):
             for layer, (keys, values) in layers.items():
                 run.tree.fill(layer, keys, values, run.tree.filled)
             run.tree.filled += CHUNK
@@ -238,7 +250,7 @@ class TreeEngine:
     # -- at load ---------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        """Decode a few tokens both ways: an architecture that computes anything else on the way is found out.
+        """Score both ways, and decode a few tokens: an architecture that computes anything else is found out.
 
         Raises:
             EngineError: the model computes no numbers.
@@ -253,8 +265,11 @@ class TreeEngine:
         for prefix in (Prefix("Two products."), Prefix("Two products.", (Image.new("RGB", (64, 48), "teal"),))):
             try:
                 ours, _ = self.score(prefix, branches)
+                self.complete(prefix, branches, _CHECKED_TOKENS)
             except BrokenNumbers as error:
                 raise EngineError(f"{self._settings.model}: {error}") from None
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                raise EngineError(f"no memory to decode {self._settings.model}: {error}") from None
             except Exception as error:
                 line = " ".join(str(error).split())[:200]
                 raise UnsupportedCheckpoint(f"{type(error).__name__}: {line}") from None
@@ -263,6 +278,8 @@ class TreeEngine:
                 raise UnsupportedCheckpoint(f"its scores are {ours} here and {theirs} in transformers")
 
 
+#: Tokens that are decoded at load.
+_CHECKED_TOKENS = 4
 #: Largest difference of a score from the plain path's, by what the weights are computed in.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
@@ -295,6 +312,8 @@ def _refuse_unknown(config: Any) -> None:
     """
     text = config.get_text_config()
     parameters = getattr(text, "rope_parameters", None) or {}
+    if parameters.get("rope_type") in ("dynamic", "longrope"):
+        raise UnsupportedCheckpoint(f"{config.model_type} turns positions by the length of all that is computed")
     if "mrope_section" in parameters:
         raise UnsupportedCheckpoint(f"{config.model_type} has positions in three dimensions (mrope)")
     if getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True):

@@ -44,12 +44,13 @@ def read(checkpoint: Checkpoint, prefix: Prefix, branches: Sequence[Branch], roo
         PromptTooLong: prefix, longest branch and `room` tokens more do not fit the context.
     """
     texts = [checkpoint.render(prefix, branch) for branch in branches]
-    first = checkpoint.processor(images=list(prefix.images) or None, text=texts[0], return_tensors="pt")
+    with checkpoint.tokenizing:
+        first = checkpoint.processor(images=list(prefix.images) or None, text=texts[0], return_tensors="pt")
+        # Without pictures a placeholder is one token: the common beginning is found before it is spread out.
+        plain: list[list[int]] = checkpoint.tokenizer(texts)["input_ids"]
     first.pop("token_type_ids", None)
     whole: list[int] = first.pop("input_ids")[0].tolist()
     first.pop("attention_mask", None)
-    # Without pictures a placeholder is one token: the prompts' common beginning is found before it is spread out.
-    plain: list[list[int]] = checkpoint.tokenizer(texts)["input_ids"]
     shared = _common(plain)
     rest = len(plain[0]) - shared
     if whole[len(whole) - rest :] != plain[0][shared:]:
@@ -77,9 +78,10 @@ class Run:
     def __init__(
         self, checkpoint: Checkpoint, prompts: Prompts, branches: Sequence[Branch], most: int, settings: Settings
     ) -> None:
-        #: Tokens that a branch may say; none where it is only scored.
         self.prompts = prompts
-        self._checkpoint, self._asked, self.most = checkpoint, branches, most
+        #: Tokens that a branch may say; none where it is only scored.
+        self.most = most
+        self._checkpoint, self._asked = checkpoint, branches
         device = checkpoint.model.device
         room = prompts.width + most
         self.tree = Tree(len(prompts.prefix), room, torch.zeros(0, dtype=torch.long, device=device))
@@ -97,7 +99,8 @@ class Run:
         self.looked_up = False
         self._chosen: list[list[int]] = [[] for _ in branches]
         self._scores: list[float] = []
-        self._broken = False
+        self._spoken = 0
+        self._failure: Exception | None = None
         self._choice = _Choice(branches, settings, device)
 
     @property
@@ -115,8 +118,12 @@ class Run:
         self.whole, self.embeddings = True, None
         try:
             self._scores = self._checkpoint.chances(logits)
-        except BrokenNumbers:
-            self._broken = True
+        except BrokenNumbers as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """It is done, with this error."""
+        self._failure, self.going, self.hidden, self.pending = error.with_traceback(None), [], None, None
 
     def choose(self, logits: torch.Tensor) -> torch.Tensor:
         """The next token of each branch that is going on, logits (B, V) to (B,); -1 where they are not numbers."""
@@ -126,12 +133,13 @@ class Run:
         """The next token of each branch, as chosen and as the host sees it; what is said to the end leaves the tree."""
         self.hidden = None
         if -1 in seen:
-            self._broken, self.going = True, []
+            self.fail(BrokenNumbers())
             return
         left = []
         for row, (branch, token) in enumerate(zip(self.going, seen, strict=True)):
             said = self._chosen[branch]
             said.append(token)
+            self._spoken += token not in self._checkpoint.ends
             if len(said) < self.most and not self._checkpoint.ended(said, self._asked[branch].stop):
                 left.append(row)
         if left and len(left) < len(self.going):
@@ -160,11 +168,11 @@ class Run:
     @property
     def usage(self) -> Usage:
         """See Run."""
-        return Usage(self.prompts.tokens, sum(self._checkpoint.said(tokens)[1] for tokens in self._chosen))
+        return Usage(self.prompts.tokens, self._spoken)
 
     def _check(self) -> None:
-        if self._broken:
-            raise BrokenNumbers
+        if self._failure is not None:
+            raise self._failure
 
 
 class _Choice:
@@ -187,8 +195,10 @@ class _Choice:
 
     def _sampled(self, logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """A token of the smallest set of the likeliest that together have `top_p`; logits (V,)."""
-        # Not a number has no chances to draw from; the row is marked by its highest anyway.
-        chances, tokens = (logits.nan_to_num() / self._temperature).softmax(-1).sort(descending=True)
+        # What is no number has no chances to draw from; the row is marked by its highest anyway.
+        chances, tokens = (logits / self._temperature).nan_to_num().softmax(-1).sort(descending=True)
         # What stands before a token must not have filled the share yet: the likeliest is always in.
         chances = chances.masked_fill(chances.cumsum(-1) - chances >= self._top_p, 0.0)
-        return tokens[torch.multinomial(chances, 1, generator=generator)[0]]
+        # The first of exponential clocks that run as fast as the chances are large: drawn without the host's waiting.
+        clocks = torch.empty_like(chances).exponential_(generator=generator)
+        return tokens.gather(0, (chances / clocks).argmax(0, keepdim=True))[0]

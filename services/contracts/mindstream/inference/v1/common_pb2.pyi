@@ -24,10 +24,12 @@ class ImageRef(_message.Message):
     """Every request names an idempotency key. A server that still has the answer for the key gives it again, and
     requests with the same key that overlap share one computation.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest (the event's fault: never try again), NOT_FOUND with
-    google.rpc.ErrorInfo reason IMAGE_NOT_FOUND (the digest is not in the media store the server reads),
-    RESOURCE_EXHAUSTED with google.rpc.RetryInfo (queue full: try later), DEADLINE_EXCEEDED (work is cancelled),
-    UNAVAILABLE (not loaded yet, or stopping). A server sends its initial metadata when it begins to compute, not
+    Errors: INVALID_ARGUMENT (the event's fault: never try again; google.rpc.BadRequest names the field where it is one
+    field's), FAILED_PRECONDITION (the model computes no numbers for it: the same), NOT_FOUND with google.rpc.ErrorInfo
+    reason IMAGE_NOT_FOUND (the digest is not in the media store the server reads), RESOURCE_EXHAUSTED (queue full, with
+    google.rpc.RetryInfo, or no memory: try later), DEADLINE_EXCEEDED (computed on for a while, should it be asked again,
+    then cancelled), UNAVAILABLE (not loaded yet, stopping, or the endpoint behind it is away), INTERNAL (the engine
+    failed at this very call). A server sends its initial metadata when it begins to compute, not
     before: a caller whose stream breaks can tell a request that was running from one that was only queued.
 
     ImageRef names a normalised picture.
@@ -116,13 +118,13 @@ class CallInfo(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
-    """"name@sha256:<12 hex digits>" of the loaded checkpoint."""
+    """"name@sha256:<12 hex digits>" of the loaded checkpoint, "name@openai" of an endpoint's model."""
     prompt_version: _builtins.str
     """"<job>/<version>" of the prompt file."""
     prompt_tokens: _builtins.int
     """Tokens read, pictures' tokens included."""
     generated_tokens: _builtins.int
-    """Tokens generated, stop tokens excluded."""
+    """Tokens generated, without those that end an answer."""
     @_builtins.property
     def queued(self) -> _duration_pb2.Duration:
         """Time from acceptance to start of computing."""
