@@ -107,19 +107,20 @@ async def until(http: int, metric: str, least: float) -> None:
         found = sum(float(line.split()[-1]) for line in lines if line.startswith(metric + "{"))
 
 
-async def test_kill_9_accuses_the_call_that_was_computed_and_no_other(start: Start) -> None:
-    process, target, http = start()
+@pytest.mark.parametrize("isolated", [True, False], ids=["a suspect beside others", "one call at a time"])
+async def test_kill_9_accuses_the_call_that_was_computed_and_no_other(start: Start, isolated: bool) -> None:
+    process, target, http = start(SERVER_TOGETHER="4" if isolated else "1")
     with grpc.insecure_channel(target) as channel:
         await asyncio.to_thread(until_serving, channel)
     async with modelcalls.open_channel(target, Settings()) as asked:
         stub = FeatureExtractorStub(asked)
 
-        def ask(key: str) -> asyncio.Task[pb.ExtractResponse]:
-            return asyncio.create_task(
-                modelcalls.call("test", stub.Extract, request(key, 400), pb.ExtractResponse, 120)
-            )
+        def ask(key: str, isolate: bool = False) -> asyncio.Task[pb.ExtractResponse]:
+            asked = request(key, 400)
+            asked.isolate = isolate
+            return asyncio.create_task(modelcalls.call("test", stub.Extract, asked, pb.ExtractResponse, 120))
 
-        computed = ask("computed")
+        computed = ask("computed", isolated)
         await until(http, "mindstream_server_batch_sequences_count", 1)
         waiting = ask("waiting")
         await until(http, "mindstream_server_queue_calls", 2)
