@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 _ANSWER = 100
 _PICTURE = Image.radial_gradient("L").convert("RGB")
 #: Co-buys whose prompts share nothing but the picture.
-_PREFIXES = [Prefix(f"{kind}, a pair of things, " * 100, (_PICTURE,)) for kind in ("cups", "pots", "pans", "jars")]
+_PREFIXES = [Prefix(f"{kind}, a pair of things, " * 56, (_PICTURE,)) for kind in ("cups", "pots", "pans", "jars")]
 _BRANCHES = [branch(relation.name, 0, 0) for relation in RELATIONS]
 #: Nothing is kept between the rounds: each side reads its prompts every time.
 _SETTINGS = Settings(prefix_cache_tokens=0)

@@ -30,55 +30,58 @@ class Tree:
     prefix: int
     #: Longest that a branch may grow.
     room: int
-    #: Tokens of each branch, (B,); no branches before the prefix is whole.
-    lengths: torch.Tensor
-    #: Tokens of the prefix so far.
+    #: Tokens that pad each branch in front, (B,), so that all end at the same place; no branches before the prefix is
+    #: whole. Nobody sees them.
+    pads: torch.Tensor
+    #: Tokens of the prefix, and of each branch, so far.
     filled: int = 0
+    grown: int = 0
     #: New tokens of the next forward: of the prefix, and of each branch.
     fresh: int = 0
     width: int = 0
+    #: By layer: of the prefix (K, P, D), and of the branches (K, B, room, D).
     prefix_keys: dict[int, torch.Tensor] = field(default_factory=dict)
     prefix_values: dict[int, torch.Tensor] = field(default_factory=dict)
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
-    #: Whether a new token (B, S) sees a token of its own branch (T): made once a forward, for all layers.
-    sees: torch.Tensor | None = None
-    #: Where the new tokens go in their branch's room, (B, S).
-    places: torch.Tensor | None = None
+    #: Whether a new token (B, S) does not see a token of its own branch (T): made once a forward, for all layers.
+    hidden: torch.Tensor | None = None
 
     @property
     def branches(self) -> int:
         """Branches that are still decoded."""
-        return self.lengths.shape[0]
+        return self.pads.shape[0]
 
     @property
     def rows(self) -> int:
         """Tokens that it has in the next forward."""
         return self.fresh + self.branches * self.width
 
-    def begin(self, fresh: int, width: int, longest: int) -> torch.Tensor:
+    def begin(self, fresh: int, width: int) -> torch.Tensor:
         """Get ready for a forward of `fresh` tokens of the prefix and then `width` of each branch.
 
-        No branch is longer than `longest` after it. Returns the tokens' positions, (rows,).
+        Returns the tokens' positions, (rows,).
         """
-        device = self.lengths.device
+        device = self.pads.device
         self.fresh, self.width = fresh, width
-        self.places = self.lengths[:, None] + torch.arange(width, device=device)
-        self.sees = torch.arange(longest, device=device) <= self.places[:, :, None]
+        own = torch.arange(self.grown + width, device=device)
+        new = own[self.grown :]
+        self.hidden = (own < self.pads[:, None, None]) | (own > new[:, None])
         of_prefix = torch.arange(self.filled, self.filled + fresh, device=device)
-        return torch.cat((of_prefix, (self.prefix + self.places).flatten()))
+        of_branches = (self.prefix + new - self.pads[:, None]).clamp(min=0)
+        return torch.cat((of_prefix, of_branches.flatten()))
 
     def end(self) -> None:
         """The forward went through all layers: its tokens are part of the tree. Without it, it can be run again."""
         self.filled += self.fresh
-        self.lengths = self.lengths + self.width
+        self.grown += self.width
 
     def keep(self, branches: torch.Tensor) -> None:
         """Go on with these branches only; what the others had is freed."""
-        self.lengths = self.lengths[branches]
+        self.pads = self.pads[branches]
         for stored in (self.keys, self.values):
             for layer in stored:
-                stored[layer] = stored[layer][branches]
+                stored[layer] = stored[layer][:, branches]
 
     def fill(self, layer: int, keys: torch.Tensor, values: torch.Tensor, start: int) -> None:
         """Take up keys and values of the prefix, (K, tokens, D), from `start` on."""
@@ -88,17 +91,15 @@ class Tree:
             stored[layer][:, start : start + new.shape[1]] = new
 
     def store(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take up the branches' new keys and values, (K, B * S, D); their own so far, (B, K, T, D)."""
-        assert self.places is not None
-        assert self.sees is not None
-        rows = torch.arange(self.branches, device=key.device)[:, None]
+        """Take up the branches' new keys and values, (K, B * S, D); their own so far, (K * B, T, D)."""
+        total = self.grown + self.width
         found = []
         for stored, new in ((self.keys, key), (self.values, value)):
             heads, _, size = new.shape
             if layer not in stored:
-                stored[layer] = new.new_zeros(self.branches, heads, self.room, size)
-            stored[layer][rows, :, self.places] = new.view(heads, self.branches, self.width, size).permute(1, 2, 0, 3)
-            found.append(stored[layer][:, :, : self.sees.shape[-1]])
+                stored[layer] = new.new_zeros(heads, self.branches, self.room, size)
+            stored[layer][:, :, self.grown : total] = new.reshape(heads, self.branches, self.width, size)
+            found.append(stored[layer].view(-1, self.room, size)[:, :total])
         return found[0], found[1]
 
 
@@ -117,19 +118,19 @@ def attend(
     Of the N tokens the first `trees[0].rows` are the first tree's, and so on; what is behind the last pads the forward.
     """
     layer: int = module.layer_idx  # type: ignore[assignment]
-    said = torch.zeros_like(query)
-    start = 0
+    parts, start = [], 0
     for tree in trees:
         middle, stop = start + tree.fresh, start + tree.rows
         if tree.fresh:
-            here = (slice(None), slice(None), slice(start, middle))
             tree.fill(layer, key[0, :, start:middle], value[0, :, start:middle], tree.filled)
-            said[here] = _prefix(query[here], tree, layer, scaling)
+            parts.append(_prefix(query[:, :, start:middle], tree, layer, scaling)[0])
         if middle < stop:
-            own = tree.store(layer, key[0, :, middle:stop].contiguous(), value[0, :, middle:stop].contiguous())
-            said[0, :, middle:stop] = _branches(query[0, :, middle:stop], tree, layer, *own, scaling)
+            own = tree.store(layer, key[0, :, middle:stop], value[0, :, middle:stop])
+            parts.append(_branches(query[0, :, middle:stop], tree, layer, *own, scaling))
         start = stop
-    return said.transpose(1, 2), None
+    if start < query.shape[2]:
+        parts.append(torch.zeros_like(query[0, :, start:]))
+    return (torch.cat(parts, 1) if len(parts) > 1 else parts[0]).transpose(0, 1)[None], None
 
 
 def _prefix(query: torch.Tensor, tree: Tree, layer: int, scaling: float) -> torch.Tensor:
@@ -149,24 +150,29 @@ def _branches(
 ) -> torch.Tensor:
     """The branches' tokens over prefix and own branch: query (H, B * S, D) to the same."""
     heads, tokens, size = query.shape
-    shared = own_keys.shape[1]
-    grouped = query.reshape(shared, heads // shared * tokens, size)
-    over_prefix = grouped @ tree.prefix_keys[layer].mT
-    # (K, G, B, S, D) to (B, K, G * S, D): each branch over its own.
-    split = query.reshape(shared, heads // shared, tree.branches, tree.width, size)
-    by_branch = split.permute(2, 0, 1, 3, 4).reshape(tree.branches, shared, -1, size)
-    over_own = (by_branch @ own_keys.mT).reshape(tree.branches, shared, heads // shared, tree.width, -1)
-    assert tree.sees is not None
-    over_own = over_own.masked_fill(~tree.sees[:, None, None], -torch.inf)
-    over_own = over_own.permute(1, 2, 0, 3, 4).reshape(shared, heads // shared * tokens, -1)
-    scores = torch.cat((over_prefix, over_own), -1).float().mul_(scaling)
-    weights = scores.softmax(-1).to(query.dtype)
+    branches, width = tree.branches, tree.width
+    shared = own_keys.shape[0] // branches
+    over_prefix = _scaled(query.reshape(shared, -1, size), tree.prefix_keys[layer], scaling)
+    # (K, G, B, S, D) to (K * B, G * S, D): each branch over its own, and back.
+    split = query.reshape(shared, -1, branches, width, size).transpose(1, 2)
+    over_own = _scaled(split.reshape(shared * branches, -1, size), own_keys, scaling)
+    over_own = over_own.view(shared, branches, -1, width, own_keys.shape[1])
+    assert tree.hidden is not None
+    over_own = over_own.masked_fill(tree.hidden[:, None], -torch.inf).transpose(1, 2)
+    scores = torch.cat((over_prefix, over_own.reshape(shared, -1, own_keys.shape[1])), -1)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     length = over_prefix.shape[-1]
     said = weights[..., :length] @ tree.prefix_values[layer]
-    own = weights[..., length:].reshape(shared, heads // shared, tree.branches, tree.width, -1)
-    own = own.permute(2, 0, 1, 3, 4).reshape(tree.branches, shared, heads // shared * tree.width, -1) @ own_values
-    own = own.reshape(tree.branches, shared, heads // shared, tree.width, size).permute(1, 2, 0, 3, 4)
-    return (said + own.reshape(shared, -1, size)).reshape(heads, tokens, size)
+    of_own = weights[..., length:].reshape(shared, -1, branches, width, own_keys.shape[1]).transpose(1, 2)
+    own = (of_own.reshape(shared * branches, -1, own_keys.shape[1]) @ own_values).view(
+        shared, branches, -1, width, size
+    )
+    return (said + own.transpose(1, 2).reshape(shared, -1, size)).view(heads, tokens, size)
+
+
+def _scaled(query: torch.Tensor, keys: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Scaled products, (N, S, D) and (N, T, D) to (N, S, T), in one pass."""
+    return torch.baddbmm(query.new_empty(()), query, keys.mT, beta=0, alpha=scaling)
 
 
 def register() -> None:

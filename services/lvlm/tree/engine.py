@@ -123,7 +123,7 @@ class TreeEngine:
             if not going:
                 return
             trees = [run.tree for run in going]
-            positions = torch.cat([run.tree.begin(0, 1, run.longest) for run in going])
+            positions = torch.cat([run.tree.begin(0, 1) for run in going])
             tokens = torch.cat([run.pending for run in going if run.pending is not None])
             hidden = self._forward(trees, self._embedded(tokens), positions)
             metrics.ENGINE_BRANCHES.set(len(tokens))
@@ -164,7 +164,7 @@ class TreeEngine:
         tree = run.tree
         start, stop = tree.filled, tree.filled + CHUNK
         embeddings = self._of_prefix(run)[start:stop]
-        self._forward([tree], embeddings, tree.begin(CHUNK, 0, 0))
+        self._forward([tree], embeddings, tree.begin(CHUNK, 0))
         tree.end()
         name = list(cache.names(run.prompts.prefix[:stop], run.prompts.digest))[-1]
         self.cache.keep(name, tree, start, stop)
@@ -173,18 +173,16 @@ class TreeEngine:
     def _branch_out(self, run: Run) -> torch.Tensor:
         """What is left of the prefix, and the rest of all prompts; the hidden state (B, d) at the end of each."""
         tree, prompts, device = run.tree, run.prompts, self._model.device
-        counts = torch.tensor([len(rest) for rest in prompts.rests], device=device)
         fresh, width = len(prompts.prefix) - tree.filled, prompts.width
-        # What pads a shorter branch lies behind its end: nobody sees it, and its own tokens come to stand there.
-        padded = [rest + [rest[-1]] * (width - len(rest)) for rest in prompts.rests]
+        # What pads a shorter question in front is seen by nobody; any token will do.
+        padded = [[rest[0]] * (width - len(rest)) + rest for rest in prompts.rests]
         embeddings = self._embedded(torch.tensor(padded, device=device).flatten())
         if fresh:
             embeddings = torch.cat((self._of_prefix(run)[tree.filled :], embeddings))
-        tree.lengths = torch.zeros_like(counts)
-        hidden = self._forward([tree], embeddings, tree.begin(fresh, width, width))[fresh:]
+        tree.pads = torch.tensor([width - len(rest) for rest in prompts.rests], device=device)
+        hidden = self._forward([tree], embeddings, tree.begin(fresh, width))[fresh:]
         tree.end()
-        tree.lengths = counts
-        return hidden[torch.arange(len(counts), device=device) * width + counts - 1]
+        return hidden.view(len(prompts.rests), width, -1)[:, -1]
 
     def _forward(self, trees: list[Tree], embeddings: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """The trees' next tokens, (N, d) at (N,), through the text model: hidden states (N, d)."""

@@ -89,8 +89,6 @@ class Run:
         self.whole = False
         #: Branches that are still decoded, in the order of the tree's.
         self.going: list[int] = []
-        #: Longest branch after the next forward.
-        self.longest = prompts.width
         #: The hidden state (B, d) that the next tokens are chosen from; or the chosen ones (B,), not computed yet.
         self.hidden: torch.Tensor | None = None
         self.pending: torch.Tensor | None = None
@@ -147,7 +145,6 @@ class Run:
             self.tree.keep(rows)
             tokens = tokens[rows]
         self.going = [self.going[row] for row in left]
-        self.longest += 1
         self.pending = tokens if left else None
 
     @property
