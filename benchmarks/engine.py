@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import psutil
 import torch
@@ -33,9 +33,6 @@ from services.lvlm.engine import Branch, Completion, Prefix
 from services.lvlm.plain import PlainEngine
 from services.lvlm.tree.engine import TreeEngine
 from services.lvlm.tree.run import Run
-
-if TYPE_CHECKING:  # A machine with a GPU alone has no Kafka.
-    from benchmarks.parts import Parts
 
 _T = TypeVar("_T")
 _ANSWER = 100
@@ -64,10 +61,10 @@ SIZES = (
 )
 
 
-def measure(parts: Parts) -> list[Row]:
+def measure(quick: bool) -> list[Row]:
     """Rows of the small size only where it must be quick."""
     rows = []
-    for size in SIZES[: 1 if parts.quick else None]:
+    for size in SIZES[: 1 if quick else None]:
         with tempfile.TemporaryDirectory(prefix="mindstream-bench-") as tmp:
             make(Path(tmp) / "llava", shape=size.shape)
             checkpoint = Checkpoint(Settings(model=f"{tmp}/llava", model_device="cpu", model_dtype="float32"))

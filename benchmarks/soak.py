@@ -23,7 +23,6 @@ from mindstream.inference.v1.feature_extractor_pb2_grpc import FeatureExtractorS
 from mindstream.inference.v1.intention_filter_pb2_grpc import IntentionFilterStub
 from mindstream.inference.v1.intention_generator_pb2_grpc import IntentionGeneratorStub
 
-from benchmarks.parts import Parts
 from benchmarks.rows import Row
 from models.demo import CHECKPOINT, shop
 from services.common.media import digest_of
@@ -51,9 +50,9 @@ _KINDS: dict[str, tuple[int, grpc.StatusCode]] = {
 }
 
 
-def measure(parts: Parts) -> list[Row]:
+def measure(quick: bool) -> list[Row]:
     """The server's memory after a quarter of the calls and at the end."""
-    return asyncio.run(_soak(_QUICK_CALLS if parts.quick else _CALLS))
+    return asyncio.run(_soak(_QUICK_CALLS if quick else _CALLS))
 
 
 async def _soak(calls: int) -> list[Row]:
