@@ -55,6 +55,13 @@ def alone(loaded: Checkpoint) -> list[tuple[list[str], list[float]]]:
     ]
 
 
+def _read(engine: TreeEngine, runs: Sequence[Run]) -> None:
+    while not all(run.whole for run in runs):
+        for run in runs:
+            if not run.whole:
+                engine.prefill(run)
+
+
 def _finish(engine: TreeEngine, runs: Sequence[Run]) -> None:
     while any(not run.done for run in runs):
         for run in runs:
@@ -178,10 +185,7 @@ def test_a_step_that_failed_beside_others_can_be_taken_again(
     engine: TreeEngine, alone: list[tuple[list[str], list[float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [engine.begin(prefix, _BRANCHES, _TOKENS) for prefix in _PREFIXES[:2]]
-    while not all(run.whole for run in runs):
-        for run in runs:
-            if not run.whole:
-                engine.prefill(run)
+    _read(engine, runs)
     with monkeypatch.context() as broken:
         broken.setattr(engine, "_forward", _no_memory)
         with pytest.raises(MemoryError):
@@ -229,10 +233,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_host_waits_once_a_step(engine: TreeEngine, reads: list[int]) -> None:
     runs = [engine.begin(prefix, _BRANCHES, _TOKENS) for prefix in _PREFIXES[:3]]
-    while not all(run.whole for run in runs):
-        for run in runs:
-            if not run.whole:
-                engine.prefill(run)
+    _read(engine, runs)
     reads.clear()
     with _Waits() as waits:
         engine.step(runs)

@@ -16,7 +16,7 @@ from services.common import metrics
 from services.common.settings import Settings
 from services.lvlm.checkpoint import Checkpoint
 from services.lvlm.engine import Branch, BrokenNumbers, Completion, EngineError, Prefix, PromptRefused, Usage
-from services.lvlm.tree import attention, cache
+from services.lvlm.tree import attention
 from services.lvlm.tree.attention import Tree
 from services.lvlm.tree.cache import CHUNK, Cache
 from services.lvlm.tree.run import Run, read
@@ -152,7 +152,7 @@ class TreeEngine:
         if run.looked_up:
             return
         run.looked_up = True
-        for layers in self.cache.chunks(cache.names(run.prompts.prefix, run.prompts.digest)):
+        for layers in self.cache.chunks(run.prompts.chunks):
             for layer, (keys, values) in layers.items():
                 run.tree.fill(layer, keys, values, run.tree.filled)
             run.tree.filled += CHUNK
@@ -166,8 +166,7 @@ class TreeEngine:
         embeddings = self._of_prefix(run)[start:stop]
         self._forward([tree], embeddings, tree.begin(CHUNK, 0))
         tree.end()
-        name = list(cache.names(run.prompts.prefix[:stop], run.prompts.digest))[-1]
-        self.cache.keep(name, tree, start, stop)
+        self.cache.keep(run.prompts.chunks[start // CHUNK], tree, start, stop)
         metrics.ENGINE_KV_TOKENS.labels("cache").set(self.cache.tokens)
 
     def _branch_out(self, run: Run) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -25,6 +25,11 @@ class Prompts:
     digest: bytes
     #: The rest of each prompt; never empty.
     rests: list[list[int]]
+    #: The names of the prefix's whole chunks, in order.
+    chunks: list[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chunks = list(cache.names(self.prefix, self.digest))
 
     @property
     def width(self) -> int:
