@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import engine, sink, soak, stage_runtime, start, worker_memory
 from benchmarks.parts import Parts, started
-from benchmarks.rows import Row, machine, table
+from benchmarks.rows import Row, record, table
 
 #: Measured before Kafka and PostgreSQL are started: they would take a part of the processor.
 ALONE: dict[str, Callable[[bool], list[Row]]] = {"engine": engine.measure, "engine.soak": soak.measure}
@@ -23,7 +21,6 @@ MEASURES: dict[str, Callable[[Parts], list[Row]]] = {
     "pipeline.worker_memory": worker_memory.measure,
     "pipeline.start": start.measure,
 }
-RESULTS = Path(__file__).with_name("results.json")
 
 
 def main() -> int:
@@ -48,16 +45,8 @@ def main() -> int:
                 if asked.only in (None, name):
                     take(name, partial(measure, parts))
     table(row for row, _ in made)
-    _write(made)
+    record(made)
     return 0 if all(row.holds for row, _ in made) else 1
-
-
-def _write(made: list[tuple[Row, str]]) -> None:
-    """Replace the rows that were measured now, keep the others."""
-    new = {row.name: {**row.__dict__, "command": command, "machine": machine()} for row, command in made}
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    rows = [row for row in kept if row["name"] not in new] + list(new.values())
-    RESULTS.write_text(json.dumps(sorted(rows, key=lambda row: row["name"]), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -35,13 +35,13 @@ from services.lvlm.tree.engine import TreeEngine
 from services.lvlm.tree.run import Run
 
 _T = TypeVar("_T")
-_ANSWER = 100
+ANSWER = 100
 _PICTURE = Image.radial_gradient("L").convert("RGB")
 #: Co-buys whose prompts share nothing but the picture.
 _PREFIXES = [Prefix(f"{kind}, a pair of things, " * 56, (_PICTURE,)) for kind in ("cups", "pots", "pans", "jars")]
-_BRANCHES = [branch(relation.name, 0, 0) for relation in RELATIONS]
+BRANCHES = [branch(relation.name, 0, 0) for relation in RELATIONS]
 #: Nothing is kept between the rounds: each side reads its prompts every time.
-_SETTINGS = Settings(prefix_cache_tokens=0)
+SETTINGS = Settings(prefix_cache_tokens=0)
 
 
 @dataclass(frozen=True)
@@ -72,49 +72,55 @@ def measure(quick: bool) -> list[Row]:
     return rows
 
 
-def compare(checkpoint: Checkpoint, size: Size) -> list[Row]:
-    """All rows of one checkpoint."""
-    # An answer's length is chance with random weights; here every answer is as long as it may be.
+def unending(checkpoint: Checkpoint) -> Checkpoint:
+    """The same, whose answers are all as long as they may be: with random weights their length is chance."""
     checkpoint.ends = frozenset()
     checkpoint.model.generation_config.eos_token_id = None
-    tree, plain = TreeEngine(checkpoint, _SETTINGS), PlainEngine(checkpoint, _SETTINGS)
+    return checkpoint
+
+
+def compare(checkpoint: Checkpoint, size: Size) -> list[Row]:
+    """All rows of one checkpoint."""
+    unending(checkpoint)
+    tree, plain = TreeEngine(checkpoint, SETTINGS), PlainEngine(checkpoint, SETTINGS)
     return [*_against_generate(size, tree, plain), *_together(size, tree), _memory(size, tree, checkpoint)]
 
 
 def _against_generate(size: Size, tree: TreeEngine, plain: PlainEngine) -> list[Row]:
     def complete(engine: TreeEngine | PlainEngine, branches: list[Branch]) -> list[Completion]:
-        return engine.complete(_PREFIXES[0], branches, _ANSWER)[0]
+        return engine.complete(_PREFIXES[0], branches, ANSWER)[0]
 
-    complete(tree, _BRANCHES)  # Warm: first calls allocate.
-    ours, tree_seconds = _timed(lambda: complete(tree, _BRANCHES))
-    batch, batch_seconds = _timed(lambda: complete(plain, _BRANCHES))
-    alone, alone_seconds = _timed(lambda: [said for one in _BRANCHES for said in complete(plain, [one])])
-    scores, score_seconds = _timed(lambda: tree.score(_PREFIXES[0], _BRANCHES)[0])
-    each, each_seconds = _timed(lambda: [score for one in _BRANCHES for score in plain.score(_PREFIXES[0], [one])[0]])
+    complete(tree, BRANCHES)  # Warm: first calls allocate.
+    ours, tree_seconds = _timed(lambda: complete(tree, BRANCHES))
+    batch, batch_seconds = _timed(lambda: complete(plain, BRANCHES))
+    alone, alone_seconds = _timed(lambda: [said for one in BRANCHES for said in complete(plain, [one])])
+    scores, score_seconds = _timed(lambda: tree.score(_PREFIXES[0], BRANCHES)[0])
+    each, each_seconds = _timed(lambda: [score for one in BRANCHES for score in plain.score(_PREFIXES[0], [one])[0]])
     same = sum(a.text == b.text for a, b in zip(ours, alone, strict=True))
     near = max(abs(a - b) for a, b in zip(scores, each, strict=True))
     return [
-        _ratio(f"engine.tree_{size.name}_against_one_at_a_time", size.than_alone, alone_seconds, tree_seconds),
-        _ratio(f"engine.tree_{size.name}_against_a_batch", size.than_batch, batch_seconds, tree_seconds),
-        _ratio(f"engine.filter_{size.name}_against_one_at_a_time", 10, each_seconds, score_seconds),
+        ratio(f"engine.tree_{size.name}_against_one_at_a_time", size.than_alone, alone_seconds, tree_seconds),
+        ratio(f"engine.tree_{size.name}_against_a_batch", size.than_batch, batch_seconds, tree_seconds),
+        ratio(f"engine.filter_{size.name}_against_one_at_a_time", 10, each_seconds, score_seconds),
         Row(
             f"engine.tree_{size.name}_same_answers",
             "every answer that of generate(), every score within 0.001",
-            f"{same} of {len(_BRANCHES)} answers (a batch: {sum(a == b for a, b in zip(batch, alone, strict=True))}), "
+            f"{same} of {len(BRANCHES)} answers (a batch: {sum(a == b for a, b in zip(batch, alone, strict=True))}), "
             f"scores within {near:.1g}",
-            same == len(_BRANCHES) and near < 1e-3,
+            same == len(BRANCHES) and near < 1e-3,
         ),
     ]
 
 
 def _together(size: Size, tree: TreeEngine) -> list[Row]:
     """Four co-buys in one forward against four one after the other."""
-    _, in_a_row = _timed(lambda: [tree.complete(prefix, _BRANCHES, _ANSWER) for prefix in _PREFIXES])
-    _, at_once = _timed(lambda: _run([tree.begin(prefix, _BRANCHES, _ANSWER) for prefix in _PREFIXES], tree))
-    return [_ratio(f"engine.tree_{size.name}_four_at_once", 1.5, in_a_row, at_once)]
+    _, in_a_row = _timed(lambda: [tree.complete(prefix, BRANCHES, ANSWER) for prefix in _PREFIXES])
+    _, at_once = _timed(lambda: run_together([tree.begin(prefix, BRANCHES, ANSWER) for prefix in _PREFIXES], tree))
+    return [ratio(f"engine.tree_{size.name}_four_at_once", 1.5, in_a_row, at_once)]
 
 
-def _run(runs: Sequence[Run], tree: TreeEngine) -> None:
+def run_together(runs: Sequence[Run], tree: TreeEngine) -> None:
+    """Read all runs' prompts one after the other, and decode all together."""
     for run in runs:
         while not run.whole:
             tree.prefill(run)
@@ -127,15 +133,15 @@ def _memory(size: Size, tree: TreeEngine, checkpoint: Checkpoint) -> Row:
     model, text = checkpoint.model, checkpoint.model.config.get_text_config()
     weights = sum(weight.nbytes for weight in model.parameters())
     heads = text.head_dim * text.num_key_value_heads if getattr(text, "head_dim", None) else text.hidden_size
-    runs = [tree.begin(prefix, _BRANCHES, _ANSWER) for prefix in _PREFIXES]
+    runs = [tree.begin(prefix, BRANCHES, ANSWER) for prefix in _PREFIXES]
     held = sum(run.cost for run in runs) * 2 * text.num_hidden_layers * heads * model.dtype.itemsize
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        _run(runs, tree)
+        run_together(runs, tree)
         grown = torch.cuda.max_memory_allocated() - weights
     else:
         with _Watch() as watch:
-            _run(runs, tree)
+            run_together(runs, tree)
         grown = watch.most
     ratio = (weights + grown) / (weights + held)
     return Row(
@@ -165,9 +171,10 @@ class _Watch:
             self.most = max(self.most, self._process.memory_info().rss - self._before)
 
 
-def _ratio(name: str, goal: float, theirs: float, ours: float) -> Row:
-    ratio = theirs / ours
-    return Row(name, f"at least {goal:g}x", f"{ratio:.1f}x ({ours:.2f} against {theirs:.2f} s)", ratio >= goal)
+def ratio(name: str, goal: float, theirs: float, ours: float) -> Row:
+    """How many times faster ours is, seconds against seconds."""
+    times = theirs / ours
+    return Row(name, f"at least {goal:g}x", f"{times:.1f}x ({ours:.2f} against {theirs:.2f} s)", times >= goal)
 
 
 def _timed(work: Callable[[], _T]) -> tuple[_T, float]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+#: What was measured last, row by row.
+RESULTS = Path(__file__).with_name("results.json")
 
 
 @dataclass(frozen=True)
@@ -37,3 +42,11 @@ def machine() -> str:
         f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}"
     )
+
+
+def record(rows: Iterable[tuple[Row, str]]) -> None:
+    """Replace the rows that were measured now, each with its command, and keep the others."""
+    new = {row.name: {**asdict(row), "command": command, "machine": machine()} for row, command in rows}
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    made = [row for row in kept if row["name"] not in new] + list(new.values())
+    RESULTS.write_text(json.dumps(sorted(made, key=lambda row: row["name"]), indent=1) + "\n")

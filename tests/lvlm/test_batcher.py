@@ -17,6 +17,7 @@ from services.common.settings import Settings
 from services.lvlm.batcher import Batcher
 from services.lvlm.engine import Engine, Prefix, SteppedEngine
 from services.lvlm.tree.run import Run
+from tests.lvlm.fixtures import no_memory
 from tests.lvlm.test_together import _BRANCHES, _PREFIXES, _TOKENS
 
 
@@ -135,7 +136,7 @@ def test_a_run_that_failed_is_held_by_nobody(
     caplog.set_level(logging.CRITICAL, "services.lvlm.batcher")  # A captured record would hold the error's frames.
     run = watched.begin(_PREFIXES[0], _BRANCHES, _TOKENS)
     held = weakref.ref(run.tree)
-    monkeypatch.setattr(watched, "step", _no_memory)
+    monkeypatch.setattr(watched, "step", no_memory)
     batcher = Batcher(watched, Settings().kv_tokens)
     gc.disable()  # Without it only what nothing refers to goes.
     try:
@@ -146,10 +147,6 @@ def test_a_run_that_failed_is_held_by_nobody(
         _eventually(lambda: held() is None)
     finally:
         gc.enable()
-
-
-def _no_memory(*_: object) -> None:
-    raise MemoryError
 
 
 def _eventually(true: Callable[[], bool]) -> None:

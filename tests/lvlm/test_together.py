@@ -22,6 +22,7 @@ from services.lvlm.load import load_engine
 from services.lvlm.tree.cache import CHUNK
 from services.lvlm.tree.engine import TreeEngine
 from services.lvlm.tree.run import Run
+from tests.lvlm.fixtures import no_memory
 
 _PICTURE = Image.radial_gradient("L").convert("RGB")
 #: Prefixes of one chunk and less, of several, with and without pictures.
@@ -122,6 +123,18 @@ def test_the_cache_forgets_what_was_not_used_for_longest(loaded: Checkpoint) -> 
     assert again.tree.filled == CHUNK
 
 
+def test_without_memory_for_the_cache_nothing_is_kept(
+    loaded: Checkpoint, alone: list[tuple[list[str], list[float]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TreeEngine(loaded, Settings(prefix_cache_tokens=4 * CHUNK))
+    engine.score(_PREFIXES[2], _BRANCHES)
+    assert engine.cache.tokens
+    monkeypatch.setattr(engine.cache, "keep", no_memory)
+    completions, _ = engine.complete(_PREFIXES[3], _BRANCHES, _TOKENS)
+    assert [said.text for said in completions] == alone[3][0]
+    assert not engine.cache.tokens
+
+
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> TreeEngine:
     """A model that computes no numbers for one word."""
@@ -141,7 +154,7 @@ def test_a_failure_while_tokens_are_taken_is_that_runs_end(
     good, bad = (engine.begin(_PREFIXES[0], _BRANCHES, _TOKENS) for _ in range(2))
     for run in (good, bad):
         engine.prefill(run)
-    monkeypatch.setattr(bad, "take", _no_memory)
+    monkeypatch.setattr(bad, "take", no_memory)
     _finish(engine, [good, bad])
     assert [completion.text for completion in good.completions] == alone[0][0]
     with pytest.raises(MemoryError):
@@ -187,17 +200,13 @@ def test_a_step_that_failed_beside_others_can_be_taken_again(
     runs = [engine.begin(prefix, _BRANCHES, _TOKENS) for prefix in _PREFIXES[:2]]
     _read(engine, runs)
     with monkeypatch.context() as broken:
-        broken.setattr(engine, "_forward", _no_memory)
+        broken.setattr(engine, "_forward", no_memory)
         with pytest.raises(MemoryError):
             engine.step(runs)
     for run in runs:
         engine.step([run])
     _finish(engine, runs)
     assert [[said.text for said in run.completions] for run in runs] == [said for said, _ in alone[:2]]
-
-
-def _no_memory(*_: object) -> None:
-    raise MemoryError
 
 
 _WAITING = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "unique")

@@ -75,6 +75,10 @@ class Cache:
         while len(self._chunks) > self._most:
             self._chunks.popitem(last=False)
 
+    def clear(self) -> None:
+        """Give back the memory of all chunks."""
+        self._chunks.clear()
+
     def picture(self, name: bytes) -> torch.Tensor | None:
         """Embeddings (placeholders, d) of pictures that were kept."""
         found = self._pictures.get(name)

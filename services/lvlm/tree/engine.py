@@ -7,6 +7,7 @@ instead of once a branch (`attention`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from services.lvlm.tree import attention
 from services.lvlm.tree.attention import Tree
 from services.lvlm.tree.cache import CHUNK, Cache
 from services.lvlm.tree.run import Run, read
+
+_log = logging.getLogger(__name__)
 
 #: Rows that a forward on CPU has at the least, for each thread. Products of fewer take other kernels, whose rounding
 #: differs; above it a row's result did not depend on how many other rows there were (MKL, float32). On a GPU it does.
@@ -166,7 +169,11 @@ class TreeEngine:
         embeddings = self._of_prefix(run)[start:stop]
         self._forward([tree], embeddings, tree.begin(CHUNK, 0))
         tree.end()
-        self.cache.keep(run.prompts.chunks[start // CHUNK], tree, start, stop)
+        try:
+            self.cache.keep(run.prompts.chunks[start // CHUNK], tree, start, stop)
+        except (MemoryError, RuntimeError) as error:  # PyTorch says so of memory, on a CPU in no kind of its own.
+            _log.warning("nothing more is kept of prefixes, all that was is given back: %s", error)
+            self.cache.clear()
         metrics.ENGINE_KV_TOKENS.labels("cache").set(self.cache.tokens)
 
     def _branch_out(self, run: Run) -> torch.Tensor:

@@ -57,7 +57,7 @@ def test_plain_transformers_says_the_same(engine: Engine, dtype: str) -> None:
 def test_features_follow_the_picture(engine: Engine) -> None:
     figures = evaluate.pictures_matter(evaluate.Model(engine), random.Random(1), 20)
     assert figures["features follow a swapped picture"] >= 0.8
-    assert figures["features without a picture claim no look"] > 0.5
+    assert figures["features without a picture claim no look"] >= 0.8
 
 
 def test_intentions_and_judgements_make_sense(engine: Engine) -> None:
