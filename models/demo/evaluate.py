@@ -29,6 +29,7 @@ from models.demo.trees import Tree
 from services.common.relations import RELATIONS, sentence
 from services.common.settings import Settings
 from services.extractor.server import parsed
+from services.extractor.titles import readable
 from services.generator.server import completed
 from services.lvlm.engine import Branch, Engine, EngineError, Prefix
 from services.lvlm.load import load_engine
@@ -171,7 +172,9 @@ def auroc(judged: Iterable[tuple[float, bool]]) -> float:
 
 def real_titles(model: Model, products: Path, cobuys: Path, limit: int) -> tuple[dict[str, float], list[Answer]]:
     """Intentions of pairs of real titles, without pictures."""
-    titles = {row["product_id"]: row["title"] for row in map(json.loads, products.read_text("utf-8").splitlines())}
+    titles = {
+        row["product_id"]: readable(row["title"]) for row in map(json.loads, products.read_text("utf-8").splitlines())
+    }
     rows = [json.loads(line) for line in cobuys.read_text("utf-8").splitlines()][:limit]
     answers: list[Answer] = []
     for row in track(rows, "real titles", transient=True):

@@ -29,6 +29,7 @@ from services.common.settings import Settings
 from services.common.views import image_ref, model_call, now
 from services.extractor import images
 from services.extractor.store import MIGRATIONS, SCHEMA, Store, StoredProduct
+from services.extractor.titles import readable
 
 NAME = "extractor"
 #: Pictures decoded at once: each may need 4 bytes a pixel, 200 MB at the default limit (WebP three times that).
@@ -74,7 +75,7 @@ class Extractor:
             return await self._delete(record)
         product = decode(record, Product, json_allowed=True)
         check_id("product_id", product.product_id)
-        title = product.title.strip()
+        title = readable(product.title)
         if not title:
             raise invalid("title is empty")
         if len(title) > self._settings.title_max_chars:

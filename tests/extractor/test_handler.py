@@ -123,6 +123,14 @@ async def test_co_buys_of_one_product_share_one_extraction(make: Make, served: S
     assert len(asked) == len(set(asked)) == 5
 
 
+async def test_titles_are_kept_as_people_read_them(make: Make) -> None:
+    async with running(make()) as extractor:
+        await extractor.product(product("e1", " Boot, 6&quot; &amp; laces&nbsp;"))
+        await extractor.product(product("e2"))
+        made = featured(await extractor.cobuy(record(CoBuy(product_a="e1", product_b="e2"))))
+    assert made.product_a.title == 'Boot, 6" & laces'
+
+
 async def test_the_newest_record_of_a_product_counts(make: Make) -> None:
     async with running(make()) as extractor:
         await extractor.product(product("n1", "New title", offset=9))
