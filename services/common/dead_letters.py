@@ -8,6 +8,7 @@ value was. A cut letter can be looked at, and replayed only with an edit.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -103,10 +104,11 @@ def read(record: Record) -> DeadLetter:
         attempts=number("attempts", 2**32),
         service_version=text("service-version"),
     )
-    try:
-        letter.at.FromDatetime(datetime.fromisoformat(text("time")))
-    except ValueError:
+    # A timestamp is whatever its producer says, as a header is: what no calendar holds stays unset.
+    with contextlib.suppress(ValueError):
         letter.at.FromMilliseconds(record.timestamp_ms)
+    with contextlib.suppress(ValueError, OverflowError):
+        letter.at.FromDatetime(datetime.fromisoformat(text("time")))
     return letter
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from mindstream.events.v1.cobuy_pb2 import CoBuy
 
-from services.common.records import check_id, invalid
-
-#: What a protobuf timestamp may hold, years 1 to 9999: seconds since the epoch.
-_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
+from services.common.records import check_id, check_time, invalid
 
 
 def _escape(product_id: str) -> str:
@@ -33,9 +29,7 @@ def normalised(cobuy: CoBuy) -> CoBuy:
     if cobuy.support >= 2**63:
         raise invalid(f"support {cobuy.support} is out of range")
     for name in ("first_seen", "last_seen"):
-        stamp: Timestamp = getattr(cobuy, name)
-        if not (_EARLIEST <= stamp.seconds <= _LATEST and 0 <= stamp.nanos < 10**9):
-            raise invalid(f"{name} is {stamp.seconds} s and {stamp.nanos} ns after 1970: outside the years 1 to 9999")
+        check_time(name, getattr(cobuy, name))
     first, second = sorted((a, b), key=str.encode)
     out = CoBuy()
     out.CopyFrom(cobuy)

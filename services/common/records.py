@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from mindstream.events.v1 import dead_letter_pb2 as reasons
 from mindstream.events.v1.provenance_pb2 import EventSource
 
@@ -24,6 +25,8 @@ JSON = "application/json"
 _PROTOBUF_TYPES = {PROTOBUF, "application/x-protobuf", "application/vnd.google.protobuf"}
 #: Where a parked or replayed record first stood: "topic/partition/offset".
 ORIGIN = "mindstream-origin"
+#: What a protobuf timestamp may hold, years 1 to 9999: seconds since the epoch.
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
 #: Bytes of key and headers an event may have; the rest of the headroom is for the headers that stages add.
 _ENVELOPE_BYTES = HEADROOM_BYTES // 2
 
@@ -200,6 +203,17 @@ def check_id(name: str, value: str) -> str:
     if has_control_characters(value):
         raise invalid(f"{name} holds control characters")
     return value
+
+
+def check_time(name: str, stamp: Timestamp) -> Timestamp:
+    """`stamp` if it is what a protobuf timestamp may be.
+
+    Raises:
+        EventFault: outside the years 1 to 9999, or of other nanoseconds than 0 to 999,999,999.
+    """
+    if not (_EARLIEST <= stamp.seconds <= _LATEST and 0 <= stamp.nanos < 10**9):
+        raise invalid(f"{name} is {stamp.seconds} s and {stamp.nanos} ns after 1970: outside the years 1 to 9999")
+    return stamp
 
 
 def raw_headers(headers: Sequence[tuple[str, Any]] | None) -> Headers:

@@ -34,7 +34,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """All settings; each process reads those it needs."""
 
-    model_config = SettingsConfigDict(env_prefix="MINDSTREAM_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MINDSTREAM_", extra="ignore", frozen=True, allow_inf_nan=False)
 
     # -- Kafka ---------------------------------------------------------------------------------------------------
     kafka_bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, host:port, comma-separated.")

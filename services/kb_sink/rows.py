@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mindstream.events.v1.features_pb2 import ProductFeatures
 from mindstream.events.v1.intention_pb2 import VERDICT_ACCEPTED, JudgedIntentions
 
-from services.common.records import Record, decode, invalid
+from services.common.records import Record, check_time, decode, invalid
 from services.common.relations import BY_NAME
 
 #: Columns in the order of the tuples below; the tables are in migrations/.
@@ -60,7 +60,7 @@ def rows(record: Record) -> Rows:
         a.model_version, a.prompt_version, b.model_version, b.prompt_version,
         judged.generated_by.model_version, judged.generated_by.prompt_version,
         judged.judged_by.model_version, judged.judged_by.prompt_version,
-        _time(judged.generated_by.at), _time(judged.judged_at),
+        _time("generated_by.at", judged.generated_by.at), _time("judged_at", judged.judged_at),
     )  # fmt: skip
     pair, threshold = cobuy.pair_id, judged.threshold
     intentions: list[tuple[Any, ...]] = []
@@ -77,15 +77,15 @@ def rows(record: Record) -> Rows:
         accepted = one.verdict == VERDICT_ACCEPTED
         own = (key, pair, relation, i.text, sample, tokens, one.score, accepted, threshold)
         intentions.append(own + provenance)
-    first = _time(cobuy.first_seen) if cobuy.HasField("first_seen") else None
-    last = _time(cobuy.last_seen) if cobuy.HasField("last_seen") else None
+    first = _time("first_seen", cobuy.first_seen) if cobuy.HasField("first_seen") else None
+    last = _time("last_seen", cobuy.last_seen) if cobuy.HasField("last_seen") else None
     made = Rows(
         {
             "products": [_product(featured.product_a), _product(featured.product_b)],
             "pairs": [(cobuy.pair_id, cobuy.product_a, cobuy.product_b, cobuy.support, first, last)],
             "intentions": intentions,
         },
-        last or _time(featured.featured_at),
+        last or _time("featured_at", featured.featured_at),
     )
     for product in made.tables["products"]:
         _check_key("product's key", *product[:4])
@@ -113,9 +113,10 @@ def _product(features: ProductFeatures) -> tuple[Any, ...]:
     return (
         features.product_id, features.content_digest, features.extracted_by.model_version,
         features.extracted_by.prompt_version, features.title, features.image_digest, features.description,
-        list(features.features), list(features.uses), _time(features.extracted_by.at),
+        list(features.features), list(features.uses),
+        _time("extracted_by.at", features.extracted_by.at),
     )  # fmt: skip
 
 
-def _time(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(UTC)
+def _time(name: str, stamp: Timestamp) -> datetime:
+    return check_time(name, stamp).ToDatetime(UTC)
