@@ -24,10 +24,16 @@ _TRY_SECONDS = 2.0
 class KafkaCommitter:
     """One transactional producer per worker slot: opening it fences an older worker of the same slot."""
 
-    def __init__(self, settings: Settings, stage: str, heartbeat: Callable[[], bool]) -> None:
-        """`heartbeat` is called between tries and says whether to go on trying."""
+    def __init__(
+        self,
+        settings: Settings,
+        stage: str,
+        heartbeat: Callable[[], bool],
+        client: Callable[[dict[str, Any]], Producer] = Producer,
+    ) -> None:
+        """`heartbeat` is called between tries and says whether to go on trying; `client` makes the producer."""
         self._id = f"{settings.topic_prefix}mindstream.{stage}.{settings.worker_slot}"
-        self._heartbeat = heartbeat
+        self._heartbeat, self._client = heartbeat, client
         timeout_ms = int(settings.transaction_timeout_seconds * 1000)
         self._config = producer_config(
             settings,
@@ -47,7 +53,7 @@ class KafkaCommitter:
 
     def open(self) -> None:
         """Register the transactional id."""
-        self._producer = Producer(self._config)
+        self._producer = self._client(self._config)
         self._attempt(lambda: self._live.init_transactions(_TRY_SECONDS * 5), abort=False)
 
     def positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:

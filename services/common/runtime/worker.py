@@ -39,13 +39,19 @@ _PAUSE_SECONDS = 0.5
 class Worker:
     """One process's share of a stage."""
 
-    def __init__(self, stage: Stage, settings: Settings, committer: Committer | None = None) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        settings: Settings,
+        committer: Committer | None = None,
+        dispatcher: Dispatcher | None = None,
+    ) -> None:
         self.health = Health()
         self._stage = stage
         self._settings = settings
         self._handlers = handlers(stage, settings)
         self._committer = committer or KafkaCommitter(settings, stage.name, self._heartbeat)
-        self._dispatcher = Dispatcher(stage, self._handlers, settings)
+        self._dispatcher = dispatcher or Dispatcher(stage, self._handlers, settings)
         self._window = Window(settings.window_records, settings.window_bytes)
         self._stop_at: float | None = None
         self._assigned: set[Partition] = set()
@@ -79,14 +85,10 @@ class Worker:
             self._settings, topics.group_id(self._settings, self._stage.name), **{"enable.partition.eof": True}
         )
         try:
-            self._committer.open()
-            consumer.subscribe(
-                list(self._handlers), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-            )
-            self.health.started = True
+            self.join(consumer)
             while self._stop_at is None:
-                self._step(consumer)
-            self._drain(consumer)
+                self.step(consumer)
+            self.drain(consumer)
             return EXIT_OK
         except Fenced as fenced:
             _log.error("stopping: %s", fenced)
@@ -97,9 +99,18 @@ class Worker:
             return EXIT_FENCED
         finally:
             self.health.assigned = False
-            self._close(consumer)
+            self.close(consumer)
 
-    def _close(self, consumer: Consumer) -> None:
+    def join(self, consumer: Consumer) -> None:
+        """Fence an older worker of the slot, and join the group."""
+        self._committer.open()
+        consumer.subscribe(
+            list(self._handlers), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        self.health.started = True
+
+    def close(self, consumer: Consumer) -> None:
+        """Leave the group, and end the handlers."""
         try:
             consumer.close()
         except Fenced as fenced:
@@ -114,7 +125,8 @@ class Worker:
         self.health.last_poll = time.monotonic()
         return self._stop_at is None or time.monotonic() < self._stop_at
 
-    def _step(self, consumer: Consumer) -> None:
+    def step(self, consumer: Consumer) -> None:
+        """Poll once; commit what is finished, where it is due."""
         self._regulate(consumer)
         if self._full_since and not self._paused:
             self._dispatcher.wait_progress(0.02)
@@ -311,7 +323,7 @@ class Worker:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def _drain(self, consumer: Consumer) -> None:
+    def drain(self, consumer: Consumer) -> None:
         """Finish what is in flight within the grace, staying in the group."""
         consumer.pause(_positions(self._assigned))
         while self._window.unfinished and self._heartbeat():
