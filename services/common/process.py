@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from services.common import logs
 from services.common.errors import WorldFault
@@ -14,6 +14,8 @@ from services.common.settings import Settings, SettingsError, load_settings
 BAD_INPUT, AWAY = 2, 3
 #: A path that somebody named is not what it should be; any other error of the system is the machine's.
 _PATH_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+#: What librdkafka says of an option or a password.
+_OF_OPTIONS = (KafkaError._INVALID_ARG, KafkaError._AUTHENTICATION)
 
 
 def configured() -> Settings:
@@ -38,7 +40,14 @@ def exit_code(who: str, error: Exception) -> int:
     elif isinstance(error, WorldFault):
         line, code = str(error), AWAY
     elif isinstance(error, KafkaException):
-        line, code = f"Kafka: {error.args[0].str()} (is MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS right?)", AWAY
+        why = error.args[0]
+        wrong = "MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS right"
+        if "SSL" in why.str():
+            wrong = "MINDSTREAM_LIBRDKAFKA_SSL_* right, and this host the one that the broker's certificate names"
+        elif why.code() in _OF_OPTIONS:
+            wrong = "MINDSTREAM_LIBRDKAFKA_* right"
+        line = f"Kafka: {why.str()} (is {wrong}?)"
+        code = BAD_INPUT if why.code() == KafkaError._INVALID_ARG else AWAY
     elif isinstance(error, OSError):
         line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         code = BAD_INPUT if isinstance(error, _PATH_ERRORS) else AWAY

@@ -44,8 +44,7 @@ def run(stage: Stage, settings: Settings, committer: Committer | None = None) ->
     try:
         missing = missing_topics(stage, settings)
     except KafkaException as error:
-        print(f"{stage.name}: Kafka at {settings.kafka_bootstrap_servers}: {error.args[0].str()}", file=sys.stderr)
-        return 3
+        return exit_code(stage.name, error)
     if missing:
         print(f"{stage.name}: no topic {', '.join(missing)} (run: mindstream topics)", file=sys.stderr)
         return 2
