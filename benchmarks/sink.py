@@ -74,7 +74,7 @@ def _decoded(records: Sequence[Record]) -> list[Finished]:
 def _copy(settings: Settings, records: Sequence[Record]) -> float:
     """Intentions per second of COPY of the same rows, which are there already."""
     batches = [[rows(record) for record in records[at : at + _BATCH]] for at in range(0, len(records), _BATCH)]
-    with psycopg.connect(settings.postgres_dsn) as connection:
+    with psycopg.connect(settings.postgres_dsn.get_secret_value()) as connection:
         for table in COLUMNS:
             connection.execute(f"DROP TABLE IF EXISTS bare_{table}")
             connection.execute(f"CREATE TABLE bare_{table} (LIKE kb.{table} INCLUDING ALL)")

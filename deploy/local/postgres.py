@@ -7,6 +7,7 @@ import pwd
 import secrets
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local.postgres_install import programs
@@ -20,24 +21,31 @@ _HERE = "/proc/self/cwd"
 class Postgres:
     """One server with its data in `folder`, on loopback only, with a password of its own."""
 
-    def __init__(self, folder: Path, log: Path, port: int = 0) -> None:
-        """`port` 0 takes a free one.
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        port: int = 0,
+        bin_folder: Path | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """`port` 0 takes a free one; `bin_folder` has other programs than the wheel's; `options` win over ours.
 
         Raises:
             PlatformError: the port is taken, or nobody is there who can run it.
         """
         self._user = unprivileged_user()
-        self._bin = programs(self._user)
+        self._bin = bin_folder or programs(self._user)
         self.port = free_port(port)
         self._data = folder / "data"
         self._password_file = folder / "password"
-        options = {
+        ours = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
             "max_connections": 60,
         }
-        flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        flags = [part for name, value in {**ours, **(options or {})}.items() for part in ("-c", f"{name}={value}")]
         command = [str(self._bin / "postgres"), "-D", _name(self._data), *flags]
         # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients.
         self.child = Child("postgres", command, {"LC_ALL": "C.UTF-8"}, log, self._user, self._data, signal.SIGINT)

@@ -102,7 +102,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     from services.common.postgres import world_faults
 
     try:
-        with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=5) as connection:
+        with world_faults(), psycopg.connect(settings.postgres_dsn.get_secret_value(), connect_timeout=5) as connection:
             number = connection.info.server_version
             found = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.intentions"]).fetchone()
     except (WorldFault, psycopg.Error) as error:

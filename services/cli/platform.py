@@ -62,9 +62,12 @@ def topics(data_dir: Annotated[Path | None, typer.Option(help="Data folder of th
 
 def settings() -> None:
     """Every setting as docs/settings.md has it: its environment variable, default and meaning."""
+    from pydantic import SecretStr
+
     from services.common.settings import Settings
 
     print("| variable | default | meaning |\n| --- | --- | --- |")
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else str(field.default)
+        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        default = "" if default is None else str(default)
         print(f"| `MINDSTREAM_{name.upper()}` | {f'`{default}`' if default else ''} | {field.description} |")

@@ -3,6 +3,9 @@
 A setting is read from the environment variable `MINDSTREAM_<NAME>` in capitals; `mindstream settings` prints the
 table that docs/settings.md holds. Options of librdkafka pass through as `MINDSTREAM_LIBRDKAFKA_<OPTION>`, dots
 written as underscores (`MINDSTREAM_LIBRDKAFKA_SASL_PASSWORD` is `sasl.password`).
+
+Either may stand in a file instead, named like its variable, in the folder that `MINDSTREAM_SECRETS_DIR` names: as
+Kubernetes mounts a Secret. The environment goes before a file.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import DirectoryPath, Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LIBRDKAFKA_PREFIX = "MINDSTREAM_LIBRDKAFKA_"
+_SECRETS_DIR = "MINDSTREAM_SECRETS_DIR"
 #: Options of librdkafka that have an underscore themselves; its callbacks, which no environment can set, aside.
 _UNDERSCORED = {"log_level": "log_level"}
 
@@ -195,9 +199,10 @@ class Settings(BaseSettings):
     features_max_new_tokens: int = Field(192, ge=1, description="Longest feature answer, tokens.")
 
     # -- The KB and the datasets ---------------------------------------------------------------------------------
-    postgres_dsn: str = Field(
-        "postgresql://localhost/mindstream",
-        description="PostgreSQL DSN (libpq URL); passwords may come from PGPASSWORD or PGPASSFILE.",
+    postgres_dsn: SecretStr = Field(
+        SecretStr("postgresql://localhost/mindstream"),
+        description="PostgreSQL DSN (libpq URL); passwords may come from PGPASSWORD or PGPASSFILE, TLS from its "
+        "`sslmode=verify-full` and `sslrootcert`.",
     )
     datasets_url: str = Field(
         "file:///var/lib/mindstream/datasets", description="Where dataset releases go: file:// or s3:// (fsspec)."
@@ -210,10 +215,21 @@ class Settings(BaseSettings):
 
     @field_validator("postgres_dsn")
     @classmethod
-    def _libpq(cls, value: str) -> str:
-        scheme, url, _ = value.partition("://")
-        if scheme not in ("postgresql", "postgres") if url else value and "=" not in value:
+    def _libpq(cls, value: SecretStr) -> SecretStr:
+        dsn = value.get_secret_value()
+        scheme, url, _ = dsn.partition("://")
+        if scheme not in ("postgresql", "postgres") if url else dsn and "=" not in dsn:
             raise ValueError("neither a postgresql:// URL nor libpq's key=value words")
+        if find_spec("psycopg"):  # Processes without a database are without it.
+            from psycopg import ProgrammingError
+            from psycopg.conninfo import conninfo_to_dict
+
+            try:
+                conninfo_to_dict(dsn)
+            except ProgrammingError as error:
+                # What libpq quotes may be the password: only what separates is repeated.
+                line = re.sub(r'("[]=:/]"|[^"]+)|".*', lambda found: found[1] or "…", " ".join(str(error).split()))
+                raise ValueError(f"libpq cannot read it: {line}") from None
         return value
 
     @field_validator("media_url", "datasets_url")
@@ -244,29 +260,43 @@ def _option(name: str) -> str:
     return _UNDERSCORED.get(name, name.replace("_", "."))
 
 
+def _secrets_dir() -> Path | None:
+    named = os.environ.get(_SECRETS_DIR)
+    # A folder that is not there is told of as the setting that it is.
+    return Path(named) if named and Path(named).is_dir() else None
+
+
 @cache
 def librdkafka_options() -> Mapping[str, str]:
     """Options passed through to every librdkafka client."""
-    return {
-        _option(name.removeprefix(LIBRDKAFKA_PREFIX).lower()): value
-        for name, value in sorted(os.environ.items())
-        if name.startswith(LIBRDKAFKA_PREFIX)
-    }
+    folder = _secrets_dir()
+    files = {path.name.upper(): path for path in folder.iterdir() if path.is_file()} if folder else {}
+    given = {name: path.read_text().strip() for name, path in files.items() if name.startswith(LIBRDKAFKA_PREFIX)}
+    given.update((name, value) for name, value in os.environ.items() if name.startswith(LIBRDKAFKA_PREFIX))
+    return {_option(name.removeprefix(LIBRDKAFKA_PREFIX).lower()): value for name, value in sorted(given.items())}
 
 
 def load_settings() -> Settings:
-    """Read the environment.
+    """Read the environment, and the files of the secrets' folder.
 
     Raises:
         SettingsError: naming the variable and what is wrong with it.
     """
     try:
-        return Settings()
+        return Settings(_secrets_dir=_secrets_dir())
+    except OSError as error:
+        raise SettingsError(f"{_SECRETS_DIR}: {error.filename}: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         line = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
             raise SettingsError(line) from None
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        given = re.sub(r"//[^/@]*@", "//***@", repr(first["input"]))  # No password on a screen or in a log.
-        raise SettingsError(f"MINDSTREAM_{name}: {line} (got {given})") from None
+        name = "_".join(str(part) for part in first["loc"])
+        # No secret on a screen or in a log; storage's URLs may hold one too.
+        given = "" if _secret(name) else f" (got {re.sub(r'//[^/@]*@', '//***@', repr(first['input']))})"
+        raise SettingsError(f"MINDSTREAM_{name.upper()}: {line}{given}") from None
+
+
+def _secret(name: str) -> bool:
+    field = Settings.model_fields.get(name)
+    return field is not None and field.annotation is SecretStr

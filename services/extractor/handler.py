@@ -56,8 +56,8 @@ class Extractor:
         return Stage(NAME, routes, ready=self._ready, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
-        await asyncio.to_thread(migrate, self._settings.postgres_dsn, SCHEMA, MIGRATIONS)
-        self._store = Store(self._settings.postgres_dsn)
+        await asyncio.to_thread(migrate, self._settings.postgres_dsn.get_secret_value(), SCHEMA, MIGRATIONS)
+        self._store = Store(self._settings.postgres_dsn.get_secret_value())
         await self._store.open()
         self._channel = open_channel(self._settings.extractor_target, self._settings)
         self._stub = FeatureExtractorStub(self._channel)

@@ -20,7 +20,7 @@ async def handle(record: Record) -> Result:
 
 def stage(settings: Settings) -> Stage:
     """The stage for the runtime."""
-    ready = partial(database_answers, settings.postgres_dsn)
+    ready = partial(database_answers, settings.postgres_dsn.get_secret_value())
     return Stage("kb_sink", [Route(topics.JUDGED, handle)], ready=ready)
 
 

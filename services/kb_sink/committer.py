@@ -40,7 +40,7 @@ class PostgresCommitter:
     def open(self) -> None:
         """Migrate the KB; waits for nothing: a database that is away stops the process, to be started again."""
         try:
-            migrate(self._settings.postgres_dsn, SCHEMA, MIGRATIONS)
+            migrate(self._settings.postgres_dsn.get_secret_value(), SCHEMA, MIGRATIONS)
         except WorldFault as fault:
             raise Fenced(str(fault)) from None
 
@@ -87,7 +87,7 @@ class PostgresCommitter:
 
     def _connect(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(self._settings.postgres_dsn, connect_timeout=5)
+            self._connection = psycopg.connect(self._settings.postgres_dsn.get_secret_value(), connect_timeout=5)
         return self._connection
 
     def _disconnect(self) -> None:

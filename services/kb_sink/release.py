@@ -37,7 +37,7 @@ def make_release(settings: Settings) -> Release | None:
     Raises:
         WorldFault: the database or the dataset storage is away.
     """
-    with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
+    with world_faults(), psycopg.connect(settings.postgres_dsn.get_secret_value(), connect_timeout=10) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         rows = list(kb.intentions(connection, kb.Query()))

@@ -28,7 +28,7 @@ NAME = "kb_sink"
 
 def new_intentions(settings: Settings) -> int:
     """Intentions since the last release."""
-    with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
+    with world_faults(), psycopg.connect(settings.postgres_dsn.get_secret_value(), connect_timeout=10) as connection:
         row = connection.execute(
             "SELECT (SELECT count(*) FROM kb.intentions) - coalesce((SELECT max(intentions) FROM kb.releases), 0)"
         ).fetchone()
@@ -41,7 +41,7 @@ def release(settings: Settings) -> Release | None:
     Raises:
         WorldFault: the database, Kafka or the dataset storage is away.
     """
-    with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
+    with world_faults(), psycopg.connect(settings.postgres_dsn.get_secret_value(), connect_timeout=10) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('mindstream.release'))")
         made = make_release(settings)
         if made is None:
@@ -66,7 +66,7 @@ def report(settings: Settings) -> None:
     newest = datasets.latest(settings.datasets_url)
     if newest is None:
         return
-    with world_faults(), psycopg.connect(settings.postgres_dsn, connect_timeout=10) as connection:
+    with world_faults(), psycopg.connect(settings.postgres_dsn.get_secret_value(), connect_timeout=10) as connection:
         row = connection.execute(
             "SELECT extract(epoch FROM published_at) FROM kb.releases WHERE release_id = %s", [newest["release_id"]]
         ).fetchone()
@@ -99,7 +99,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        migrate(settings.postgres_dsn, SCHEMA, MIGRATIONS)
+        migrate(settings.postgres_dsn.get_secret_value(), SCHEMA, MIGRATIONS)
         if "--once" in sys.argv[1:]:
             made = release(settings)
             print(made.url if made else "nothing to release")

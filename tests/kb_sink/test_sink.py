@@ -92,7 +92,7 @@ def sink(settings: Settings) -> subprocess.Popen[bytes]:
         **os.environ,
         "MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
         "MINDSTREAM_TOPIC_PREFIX": settings.topic_prefix,
-        "MINDSTREAM_POSTGRES_DSN": settings.postgres_dsn,
+        "MINDSTREAM_POSTGRES_DSN": settings.postgres_dsn.get_secret_value(),
         "MINDSTREAM_SESSION_TIMEOUT_SECONDS": "3",
         "MINDSTREAM_HTTP_HOST": "127.0.0.1",
         "MINDSTREAM_HTTP_PORT": "0",
