@@ -40,6 +40,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MINDSTREAM_", extra="ignore", frozen=True, allow_inf_nan=False)
 
+    # -- Secrets -------------------------------------------------------------------------------------------------
+    secrets_dir: DirectoryPath | None = Field(
+        None, description="Folder of files, each named like a variable and holding its value (a mounted Secret)."
+    )
+
     # -- Kafka ---------------------------------------------------------------------------------------------------
     kafka_bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, host:port, comma-separated.")
     topic_prefix: str = Field("", description="Put before every topic, group and transactional id.")

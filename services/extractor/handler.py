@@ -63,7 +63,9 @@ class Extractor:
         self._stub = FeatureExtractorStub(self._channel)
 
     async def _ready(self) -> bool:
-        return await model_serves(self._channel) and await database_answers(self._settings.postgres_dsn)
+        return await model_serves(self._channel) and await database_answers(
+            self._settings.postgres_dsn.get_secret_value()
+        )
 
     async def _stop(self) -> None:
         await self._channel.close()
