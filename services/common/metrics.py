@@ -45,6 +45,11 @@ WORLD_FAULTS = Counter(
     ["stage", "kind"],
 )
 
+# -- Pictures ----------------------------------------------------------------------------------------------------------
+PICTURE_DECODER_DEATHS = Counter(
+    "mindstream_picture_decoder_deaths_total", "Decoder processes that died, or were killed, over a picture."
+)
+
 # -- Model calls, seen from the worker --------------------------------------------------------------------------------
 CALL_SECONDS = Histogram(
     "mindstream_model_call_seconds", "Model calls that were answered.", ["stage"], buckets=_CALL_BUCKETS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ M = TypeVar("M", bound=Message)
 PROTOBUF = "application/protobuf"
 JSON = "application/json"
 _PROTOBUF_TYPES = {PROTOBUF, "application/x-protobuf", "application/vnd.google.protobuf"}
+#: How an object of JSON begins; after a newline, which protobuf too begins with, a little more of it is looked at.
+_JSON = re.compile(rb"[ \t\r]*\{|\s*\{\s*[\"}]")
 #: Where a parked or replayed record first stood: "topic/partition/offset".
 ORIGIN = "mindstream-origin"
 #: What a protobuf timestamp may hold, years 1 to 9999: seconds since the epoch.
@@ -126,7 +129,8 @@ def content_type(record: Record) -> str:
     """`PROTOBUF` or `JSON`.
 
     A record with no content-type header is JSON when it begins with a brace, which no message of ours does in
-    protobuf (0x7B would be a group).
+    protobuf (0x7B would be a group). But they all begin with a newline there (the tag of their first field), and an id
+    may have the length that a brace is (123 bytes) or begin with one: then what follows the brace tells.
 
     Raises:
         EventFault: the header names something else.
@@ -140,7 +144,7 @@ def content_type(record: Record) -> str:
         raise EventFault(
             reasons.DEAD_LETTER_REASON_CONTENT_TYPE, f"content-type {named[:80]!r}: expected {PROTOBUF} or {JSON}"
         )
-    return JSON if record.value.lstrip()[:1] == b"{" else PROTOBUF
+    return JSON if _JSON.match(record.value) else PROTOBUF
 
 
 def decode(record: Record, message: type[M], *, json_allowed: bool) -> M:

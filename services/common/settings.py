@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     image_max_pixels: int = Field(50_000_000, ge=1, description="Largest picture, pixels.")
     image_side: int = Field(672, ge=16, description="Normalised pictures fit in a square of this side, pixels.")
     image_timeout_seconds: float = Field(10.0, gt=0, description="Longest fetch of one picture, redirects included.")
+    image_decode_seconds: int = Field(
+        30, ge=1, description="CPU time that decoding one picture may take; one that needs more is refused."
+    )
 
     # -- Model calls ---------------------------------------------------------------------------------------------
     extractor_target: str = Field("localhost:50051", description="gRPC address of the FeatureExtractor server.")

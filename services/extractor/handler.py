@@ -28,12 +28,11 @@ from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
 from services.common.views import image_ref, model_call, now
 from services.extractor import images
+from services.extractor.decoders import Decoders
 from services.extractor.store import MIGRATIONS, SCHEMA, Store, StoredProduct
 from services.extractor.titles import readable
 
 NAME = "extractor"
-#: Pictures decoded at once: each may need 4 bytes a pixel, 200 MB at the default limit (WebP three times that).
-_PICTURES_AT_ONCE = 2
 
 
 class Extractor:
@@ -46,7 +45,7 @@ class Extractor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._media = MediaStore(settings.media_url)
-        self._decoding = asyncio.Semaphore(_PICTURES_AT_ONCE)
+        self._decoders = Decoders(settings)
         #: One extraction at a time per content, so that co-buys of one product share it.
         self._extracting: dict[str, asyncio.Lock] = {}
 
@@ -68,6 +67,7 @@ class Extractor:
         )
 
     async def _stop(self) -> None:
+        await self._decoders.close()
         await self._channel.close()
         await self._store.close()
 
@@ -109,9 +109,7 @@ class Extractor:
         if kind is None:
             return ""
         content = image.content if kind == "content" else await images.fetch(image.url, self._settings)
-        async with self._decoding:
-            picture = await asyncio.to_thread(images.normalised, content, self._settings)
-        return await asyncio.to_thread(self._media.put, picture)
+        return await asyncio.to_thread(self._media.put, await self._decoders.normalised(content))
 
     async def cobuy(self, record: Record) -> Result:
         """Join both products, admit the pair once, and add features."""

@@ -7,4 +7,7 @@ import html
 
 def readable(title: str) -> str:
     """A title without HTML's entities, which shops' feeds hold (`6&quot; Boot`), and without space around it."""
-    return html.unescape(title).strip()
+    try:
+        return html.unescape(title).strip()
+    except ValueError:  # An entity's number of thousands of digits: it names no character.
+        return title.strip()

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mindstream.events.v1 import dead_letter_pb2 as reasons
+from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.common import dead_letters
 from services.common.errors import EventFault
-from services.common.records import ORIGIN, Record, check_size, decimal
+from services.common.records import JSON, ORIGIN, PROTOBUF, Record, check_size, content_type, decimal
 
 
 def record(topic: str, origin: str) -> Record:
@@ -73,3 +74,15 @@ def test_a_dead_letter_fits_in_its_topic(key: int, value: int, header: int, mess
     assert bare.value == b""
     assert dead_letters.cut(bare, 0) == bare
     assert dict(bare.headers)[dead_letters.VALUE_BYTES] == str(value).encode()
+
+
+@pytest.mark.parametrize("order_id", ["x" * 123, "{" + "x" * 8, "{" + "x" * 12, "x" * ord("{"), "{" + "x" * 31])
+def test_an_id_that_looks_like_a_brace_makes_no_json(order_id: str) -> None:
+    value = Purchase(order_id=order_id).SerializeToString()
+    assert value.lstrip().startswith(b"{")
+    assert content_type(Record("t", 0, 0, b"k", value)) == PROTOBUF
+
+
+@pytest.mark.parametrize("value", [b"{}", b' {"a": 1}', b'\n{"a": 1}', b"\r\n\t{ }", b'{\n"a": 1}', b"{broken", b"{"])
+def test_a_brace_makes_json(value: bytes) -> None:
+    assert content_type(Record("t", 0, 0, b"k", value)) == JSON

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +20,6 @@ from services.common.errors import EventFault, Parked, WorldFault
 from services.common.records import Headers, Record
 from services.common.runtime.stage import Result
 from services.common.settings import Settings
-from services.extractor import images
 from services.extractor.handler import Extractor
 from tests.lvlm.fixtures import Served, png
 
@@ -167,26 +165,6 @@ async def test_features_made_for_a_dead_letter_are_published_by_the_next_co_buy(
             result = await extractor.cobuy(record(CoBuy(product_a="k1", product_b="k3"), offset=offset))
             published = [o.key for o in result.outputs if o.topic == topics.FEATURES.base]
             assert published == [b"k1", b"k3"]
-
-
-async def test_two_pictures_at_most_are_decoded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered, gate, real = threading.Semaphore(0), threading.Event(), images.normalised
-
-    def gated(content: bytes, settings: Settings) -> bytes:
-        entered.release()
-        assert gate.wait(60)
-        return real(content, settings)
-
-    monkeypatch.setattr(images, "normalised", gated)
-    extractor = Extractor(Settings(media_url=f"file://{tmp_path}/media"))
-    image = Image(content=png("red"))
-    pictures = [asyncio.create_task(extractor._picture(image)) for _ in range(4)]
-    try:
-        assert await asyncio.to_thread(lambda: entered.acquire(timeout=60) and entered.acquire(timeout=60))
-        assert not await asyncio.to_thread(entered.acquire, timeout=0.5), "a third one is decoded beside two"
-    finally:
-        gate.set()
-    assert len(set(await asyncio.gather(*pictures))) == 1
 
 
 @pytest.mark.parametrize(
