@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from benchmarks.engine import ANSWER, BRANCHES, SETTINGS, SIZES, Size, ratio, run_together, unending
 from benchmarks.rows import Row, record, table
@@ -38,6 +40,7 @@ def compare(size: Size, python: Path, folder: Path) -> list[Row]:
     make(folder / "llava", shape=size.shape)
     checkpoint = unending(Checkpoint(Settings(model=f"{folder}/llava", model_device="cpu", model_dtype="float32")))
     rounds = [[_prefix(folder, f"{turn}-{number}") for number in range(count)] for turn, count in enumerate(_ROUNDS)]
+    _copy_for_vllm(folder / "llava", folder / "for-vllm")
     their_seconds, their_texts = _ask_vllm(checkpoint, rounds, python, folder)
     tree = TreeEngine(checkpoint, SETTINGS)
     seconds, texts = [], list[str]()
@@ -62,12 +65,23 @@ def _prefix(folder: Path, name: str) -> Prefix:
     return Prefix(f"cups {name}, a pair of things, " * 48, (picture,))
 
 
+def _copy_for_vllm(checkpoint: Path, copy: Path) -> None:
+    """The same weights under the names of transformers before its version 5, which vLLM knows for a vision tower."""
+    shutil.copytree(checkpoint, copy)
+    weights = load_file(copy / "model.safetensors")
+    save_file(
+        {name.replace("vision_tower.", "vision_tower.vision_model."): weight for name, weight in weights.items()},
+        copy / "model.safetensors",
+        {"format": "pt"},
+    )
+
+
 def _ask_vllm(
     checkpoint: Checkpoint, rounds: list[list[Prefix]], python: Path, folder: Path
 ) -> tuple[list[float], list[str]]:
     """Seconds of each round, and the texts of the last."""
     asked = {
-        "model": f"{folder}/llava",
+        "model": f"{folder}/for-vllm",
         "dtype": "float32",
         "tokens": ANSWER,
         "rounds": [
@@ -80,10 +94,13 @@ def _ask_vllm(
         ],
     }
     done = subprocess.run(
-        [python, Path(__file__).with_name("vllm_side.py")],
-        input=json.dumps(asked) + "\n", stdout=subprocess.PIPE, text=True, check=True,
+        [python, "-P", Path(__file__).with_name("vllm_side.py")],
+        input=json.dumps(asked) + "\n", stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    if done.returncode:
+        sys.exit(f"{done.stdout}\nvLLM's side failed, see above")
+    # vLLM logs to the same stream.
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"seconds"')))
     return found["seconds"], found["texts"]
 
 

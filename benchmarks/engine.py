@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 ANSWER = 100
 _PICTURE = Image.radial_gradient("L").convert("RGB")
 #: Co-buys whose prompts share nothing but the picture.
-_PREFIXES = [Prefix(f"{kind}, a pair of things, " * 56, (_PICTURE,)) for kind in ("cups", "pots", "pans", "jars")]
+PREFIXES = [Prefix(f"{kind}, a pair of things, " * 56, (_PICTURE,)) for kind in ("cups", "pots", "pans", "jars")]
 BRANCHES = [branch(relation.name, 0, 0) for relation in RELATIONS]
 #: Nothing is kept between the rounds: each side reads its prompts every time.
 SETTINGS = Settings(prefix_cache_tokens=0)
@@ -94,15 +94,15 @@ def compare(checkpoint: Checkpoint, size: Size) -> list[Row]:
 
 def _against_generate(size: Size, tree: TreeEngine, plain: PlainEngine) -> list[Row]:
     def complete(engine: TreeEngine | PlainEngine, branches: list[Branch]) -> list[Completion]:
-        return engine.complete(_PREFIXES[0], branches, ANSWER)[0]
+        return engine.complete(PREFIXES[0], branches, ANSWER)[0]
 
     complete(tree, BRANCHES)  # Warm: first calls allocate.
     ours, tree_seconds = _timed(lambda: complete(tree, BRANCHES))
     batch, batch_seconds = _timed(lambda: complete(plain, BRANCHES))
     some, share = BRANCHES[: size.asked_alone], len(BRANCHES) / size.asked_alone
     alone, alone_seconds = _timed(lambda: [said for one in some for said in complete(plain, [one])])
-    scores, score_seconds = _timed(lambda: tree.score(_PREFIXES[0], BRANCHES)[0])
-    each, each_seconds = _timed(lambda: [score for one in some for score in plain.score(_PREFIXES[0], [one])[0]])
+    scores, score_seconds = _timed(lambda: tree.score(PREFIXES[0], BRANCHES)[0])
+    each, each_seconds = _timed(lambda: [score for one in some for score in plain.score(PREFIXES[0], [one])[0]])
     same = sum(a.text == b.text for a, b in zip(ours, alone, strict=False))
     near = max(abs(a - b) for a, b in zip(scores, each, strict=False))
     return [
@@ -121,8 +121,8 @@ def _against_generate(size: Size, tree: TreeEngine, plain: PlainEngine) -> list[
 
 def _together(size: Size, tree: TreeEngine) -> list[Row]:
     """Four co-buys in one forward against four one after the other."""
-    _, in_a_row = _timed(lambda: [tree.complete(prefix, BRANCHES, ANSWER) for prefix in _PREFIXES])
-    _, at_once = _timed(lambda: run_together([tree.begin(prefix, BRANCHES, ANSWER) for prefix in _PREFIXES], tree))
+    _, in_a_row = _timed(lambda: [tree.complete(prefix, BRANCHES, ANSWER) for prefix in PREFIXES])
+    _, at_once = _timed(lambda: run_together([tree.begin(prefix, BRANCHES, ANSWER) for prefix in PREFIXES], tree))
     return [ratio(f"engine.tree_{size.name}_four_at_once", 1.5, in_a_row, at_once)]
 
 
@@ -140,7 +140,7 @@ def _memory(size: Size, tree: TreeEngine, checkpoint: Checkpoint) -> Row:
     model, text = checkpoint.model, checkpoint.model.config.get_text_config()
     weights = sum(weight.nbytes for weight in model.parameters())
     heads = text.head_dim * text.num_key_value_heads if getattr(text, "head_dim", None) else text.hidden_size
-    runs = [tree.begin(prefix, BRANCHES, ANSWER) for prefix in _PREFIXES]
+    runs = [tree.begin(prefix, BRANCHES, ANSWER) for prefix in PREFIXES]
     held = sum(run.cost for run in runs) * 2 * text.num_hidden_layers * heads * model.dtype.itemsize
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -21,7 +21,7 @@ def main() -> None:
     asked: dict[str, Any] = json.loads(sys.stdin.readline())
     model = LLM(
         asked["model"], dtype=asked["dtype"], enable_prefix_caching=True, max_model_len=4096, seed=0,
-        limit_mm_per_prompt={"image": 1}, max_num_seqs=max(map(len, asked["rounds"])),
+        limit_mm_per_prompt={"image": 1}, max_num_seqs=max(map(len, asked["rounds"])), gpu_memory_utilization=0.5,
     )  # fmt: skip
     sampling = SamplingParams(temperature=0, max_tokens=asked["tokens"], ignore_eos=True)
     seconds, texts = [], []
