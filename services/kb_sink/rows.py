@@ -63,13 +63,15 @@ def rows(record: Record) -> Rows:
         _time("generated_by.at", judged.generated_by.at), _time("judged_at", judged.judged_at),
     )  # fmt: skip
     pair, threshold = cobuy.pair_id, judged.threshold
+    for name, value in zip(COLUMNS["pairs"], (pair, cobuy.product_a, cobuy.product_b), strict=False):
+        _check_key(name, value)
     intentions: list[tuple[Any, ...]] = []
     for one in judged.judged:
         i = one.intention
         key, relation, sample, tokens = i.intention_id, i.relation, i.sample, i.tokens
         if not key:
             raise invalid(f"an intention of {pair!r} has no id")
-        _check_key("intention id", key)
+        _check_key("intention's key", pair, key)
         if relation not in BY_NAME:
             raise invalid(f"intention {key}: unknown relation {relation!r}")
         if sample >= 2**31 or tokens >= 2**31:
@@ -89,8 +91,6 @@ def rows(record: Record) -> Rows:
     )
     for product in made.tables["products"]:
         _check_key("product's key", *product[:4])
-    for name, value in zip(COLUMNS["pairs"], (pair, cobuy.product_a, cobuy.product_b), strict=False):
-        _check_key(name, value)
     # Of an intention only its id and text are its own and not checked yet.
     once = [*provenance, *made.tables["pairs"][0], *made.tables["products"][0], *made.tables["products"][1]]
     texts = [text for value in once for text in _texts(value)] + [text for row in intentions for text in row[0:4:3]]
