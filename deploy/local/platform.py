@@ -32,6 +32,8 @@ STATE_FILE = "platform.json"
 #: What the start needs, bytes: the sum of the processes with the small model, and room for Kafka's first segments.
 _MEMORY, _DISK = 2_000_000_000, 1_000_000_000
 _RESTART_SECONDS = (0.2, 10.0)
+#: What ran so long started well: when it ends, the next start is soon again.
+_WELL_SECONDS = 30.0
 #: The model has no such limit: downloading it takes as long as it takes, and its process ends where it cannot go on.
 _START_SECONDS = 180.0
 
@@ -47,6 +49,10 @@ class PlatformOptions:
     model_port: int = 0
     #: More `MINDSTREAM_*` settings for every service.
     settings: dict[str, str] = field(default_factory=dict)
+    #: Workers of each stage that scales.
+    workers: int = 1
+    #: Ports of proxies before Kafka (see there).
+    kafka_proxies: tuple[int, ...] = ()
 
 
 class Platform:
@@ -59,8 +65,13 @@ class Platform:
         self._children: dict[str, Child] = {}
         self._ports: dict[str, int] = {}
         self._restart_at: dict[str, float] = {}
+        #: Ends of a process, one soon after the other.
+        self._ends: dict[str, int] = {}
+        #: Names of processes that are not started again for now.
+        self.held: set[str] = set()
         self._lock: IO[str] | None = None
         self.env: dict[str, str] = {}
+        self.kafka: Kafka | None = None
 
     def start(self) -> None:
         """Start everything and wait until all is ready.
@@ -76,7 +87,14 @@ class Platform:
         if not self._options.model:
             self._say(NOTICE)
         self._say("Kafka: preparing")
-        kafka = Kafka(self._folder / "kafka", self._log("kafka"), self._options.kafka_port, say=self._say)
+        kafka = Kafka(
+            self._folder / "kafka",
+            self._log("kafka"),
+            self._options.kafka_port,
+            say=self._say,
+            proxies=self._options.kafka_proxies,
+        )
+        self.kafka = kafka
         postgres = Postgres(self._folder / "postgres", self._log("postgres"), self._options.postgres_port)
         self._children.update(kafka=kafka.child, postgres=postgres.child)
         model_port = free_port(self._options.model_port)
@@ -89,7 +107,6 @@ class Platform:
             "MINDSTREAM_SERVER_BIND": f"127.0.0.1:{model_port}",
             **{f"MINDSTREAM_{job}_TARGET": f"127.0.0.1:{model_port}" for job in ("EXTRACTOR", "GENERATOR", "FILTER")},
             "MINDSTREAM_HTTP_HOST": "127.0.0.1",
-            "MINDSTREAM_SLOT": "0",
             # One machine, one person watching: look again soon, give up after minutes.
             "MINDSTREAM_PARK_SECONDS": "2",
             "MINDSTREAM_PARK_GRACE_SECONDS": "120",
@@ -109,9 +126,10 @@ class Platform:
         for service in SERVICES:
             if service is MODEL:
                 with growth.told(service.name, _hub_folder(model), self._say):
-                    self._await_service(service, None)
+                    self._await_service(service.name, None)
             elif service.probed:
-                self._await_service(service)
+                for name in self._names(service):
+                    self._await_service(name)
         self._start_services([s for s in SERVICES if not s.probed])
         self._write_state("ready")
         self._say("ready")
@@ -132,8 +150,12 @@ class Platform:
         for name, child in self._children.items():
             if child.running:
                 continue
+            if name in self.held:
+                continue
             if name not in self._restart_at:
-                delay = min(_RESTART_SECONDS[1], _RESTART_SECONDS[0] * 2 ** min(child.starts, 10))
+                well = now - child.started_at >= _WELL_SECONDS
+                ends = self._ends[name] = 1 if well else self._ends.get(name, 0) + 1
+                delay = min(_RESTART_SECONDS[1], _RESTART_SECONDS[0] * 2 ** min(ends - 1, 10))
                 self._restart_at[name] = now + delay
                 self._say(f"{name} ended, starts again in {delay:.1f} s: {child.last_line()[:200]}")
             elif now >= self._restart_at[name]:
@@ -161,17 +183,28 @@ class Platform:
         settings = Settings(kafka_bootstrap_servers=self.env["MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS"])
         kafka.create_topics(settings, topics.specs(settings))
 
+    def environment(self, name: str) -> dict[str, str]:
+        """What the settings of the process `name` are, but for its slot and its port."""
+        return self.env
+
+    def _names(self, service: Service) -> list[str]:
+        """Names of a service's processes, in the order of their slots."""
+        more = range(1, self._options.workers if service.scales else 1)
+        return [service.name, *(f"{service.name}-{slot}" for slot in more)]
+
     def _start_services(self, services: list[Service]) -> None:
         for service in services:
-            port = self._ports[service.name] = free_port()
-            env = {**self.env, "MINDSTREAM_HTTP_PORT": str(port)}
-            command = [sys.executable, "-m", service.module]
-            child = self._children[service.name] = Child(service.name, command, env, self._log(service.name))
-            child.start()
+            for slot, name in enumerate(self._names(service)):
+                port = self._ports[name] = free_port()
+                own = {"MINDSTREAM_HTTP_PORT": str(port), "MINDSTREAM_SLOT": str(slot)}
+                command = [sys.executable, "-m", service.module]
+                child = Child(name, command, {**self.environment(name), **own}, self._log(name))
+                self._children[name] = child
+                child.start()
         self._write_state("starting")
 
-    def _await_service(self, service: Service, seconds: float | None = _START_SECONDS) -> None:
-        self._await(service.name, self._children[service.name], lambda: self.probe(service.name, "ready"), seconds)
+    def _await_service(self, name: str, seconds: float | None = _START_SECONDS) -> None:
+        self._await(name, self._children[name], lambda: self.probe(name, "ready"), seconds)
 
     def _await(
         self, name: str, child: Child, ready: Callable[[], bool], seconds: float | None = _START_SECONDS

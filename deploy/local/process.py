@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,8 @@ class Child:
     user: str | None = None
     cwd: Path | None = None
     stop_signal: int = signal.SIGTERM
-    starts: int = 0
+    #: When it was started last, monotonic.
+    started_at: float = 0.0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -92,7 +94,7 @@ class Child:
                 )
         except OSError as error:
             raise PlatformError(f"cannot start {self.name}: {error.strerror or error}") from None
-        self.starts += 1
+        self.started_at = time.monotonic()
 
     @property
     def running(self) -> bool:

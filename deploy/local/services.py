@@ -15,15 +15,17 @@ class Service:
     after_topics: bool = True
     #: Whether readiness has to be waited for; a watcher of the clock is ready when it runs.
     probed: bool = True
+    #: Whether several share the work of one consumer group, each in a slot of its own.
+    scales: bool = False
 
 
 MODEL = Service("model", "services.lvlm", after_topics=False)
 SERVICES = (
     MODEL,
     Service("cobuy", "services.cobuy"),
-    Service("extractor", "services.extractor"),
-    Service("generator", "services.generator"),
-    Service("filter", "services.filter"),
-    Service("kb_sink", "services.kb_sink"),
+    Service("extractor", "services.extractor", scales=True),
+    Service("generator", "services.generator", scales=True),
+    Service("filter", "services.filter", scales=True),
+    Service("kb_sink", "services.kb_sink", scales=True),
     Service("releases", "services.kb_sink.releases", probed=False),
 )
