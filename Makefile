@@ -4,7 +4,10 @@ BIN := .venv/bin
 # The tool that installs the lock; everything else comes with its hash.
 UV := uv>=0.8,<1
 
-.PHONY: setup demo test bench lint contracts lock
+# Tools that are run apart, each in an environment of its own.
+FUZZER := atheris>=3,<4
+
+.PHONY: setup demo test bench lint contracts lock fuzz
 
 setup: .venv/.ready
 
@@ -42,3 +45,11 @@ contracts: setup
 # Write requirements.lock anew from the ranges in pyproject.toml.
 lock: setup
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate --upgrade pyproject.toml -o requirements.lock
+
+# Coverage-guided fuzzing of event decoding and picture intake, each for SECONDS.
+SECONDS ?= 60
+fuzz: setup
+	for target in events pictures; do \
+		VIRTUAL_ENV=.venv $(BIN)/uv run --no-project --active --with "$(FUZZER)" \
+			python -m tests.fuzz $$target --seconds $(SECONDS) || exit 1; \
+	done
