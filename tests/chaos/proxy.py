@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any
 
 #: Most bytes taken at once: a slow link lets through a little at a time.
 _CHUNK = 16_384
@@ -24,7 +23,6 @@ class Link:
         #: Of every chunk: how long it takes at least, seconds, and how many bytes pass in a second; 0 is no limit.
         self._delay = self._rate = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     def cut(self) -> None:
         """Reset every connection, and every new one."""
@@ -115,6 +113,16 @@ class Links:
             link.heal()
 
     def close(self) -> None:
-        """End the thread, and with it every connection."""
+        """End every connection, and the thread."""
+        asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
+
+
+async def _end_tasks() -> None:
+    """Cancel every other task, and wait for its end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
