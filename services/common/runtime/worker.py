@@ -300,13 +300,17 @@ class Worker:
         # Still ours until this returns: what is finished need not be done again by the next owner.
         if partitions:
             self._commit(consumer)
-        self._release(partitions)
+        self._release(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         _log.warning("lost %d partitions; their results are dropped", len(partitions))
-        self._release(partitions)
+        self._release(consumer, partitions)
 
-    def _release(self, partitions: list[TopicPartition]) -> None:
+    def _release(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # librdkafka keeps a partition paused that goes while it is paused, and comes back: nothing would be read of it.
+        paused = [p for p in partitions if self._paused or (p.topic, p.partition) in self._held]
+        if paused:
+            consumer.resume(paused)
         for position in partitions:
             partition = (position.topic, position.partition)
             self._assigned.discard(partition)

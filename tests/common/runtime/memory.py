@@ -221,7 +221,6 @@ class MemoryConsumer:
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
         for p in partitions:
             self._positions.pop((p.topic, p.partition), None)
-            self._paused.discard((p.topic, p.partition))
             self._at_end.discard((p.topic, p.partition))
 
     def pause(self, partitions: list[TopicPartition]) -> None:
