@@ -7,7 +7,7 @@ UV := uv>=0.8,<1
 # Tools that are run apart, each in an environment of its own.
 FUZZER := atheris>=3,<4
 
-.PHONY: setup demo test bench lint contracts lock fuzz
+.PHONY: setup demo test bench lint contracts lock fuzz chaos
 
 setup: .venv/.ready
 
@@ -53,3 +53,9 @@ fuzz: setup
 		VIRTUAL_ENV=.venv $(BIN)/uv run --no-project --active --with "$(FUZZER)" \
 			python -m tests.fuzz $$target --seconds $(SECONDS) || exit 1; \
 	done
+
+# Faults by a seed against the whole embedded platform under load; the last line is JSON.
+KILLS ?= 200
+SEED ?= 1
+chaos: setup
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
