@@ -20,7 +20,13 @@ _log = logging.getLogger(__name__)
 
 def client_config(settings: Settings, **ours: Any) -> dict[str, Any]:
     """Options of any client: passed-through ones first, then those a promise needs."""
-    return {"bootstrap.servers": settings.kafka_bootstrap_servers, **librdkafka_options(), **ours}
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        # A broker that is back is found as soon as anything else that is back.
+        "reconnect.backoff.max.ms": int(settings.backoff_max_seconds * 1000),
+        **librdkafka_options(),
+        **ours,
+    }
 
 
 def producer_config(settings: Settings, **ours: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 #: One try of a transactional call, seconds; it is repeated while the broker is away.
 _TRY_SECONDS = 2.0
+#: A connection that is idle for so long is closed, milliseconds.
+_IDLE_MS = 5000
 
 
 class KafkaCommitter:
@@ -45,6 +47,10 @@ class KafkaCommitter:
                 "queue.buffering.max.kbytes": 131_072,
                 "linger.ms": 1,
                 "delivery.report.only.error": True,
+                # Ends a hang of librdkafka: offsets that are on their way when the group's coordinator restarts wait
+                # for its connection's next change, which never comes of a broker that metadata has lost for a moment
+                # (librdkafka issues 5511 and 5456). The end of an idle connection is such a change.
+                "connections.max.idle.ms": _IDLE_MS,
             },
         )
         self._producer: Producer | None = None
