@@ -14,7 +14,7 @@ import typer
 
 from services.cli.common import PROBLEM, one_line_errors, print_json, settings_for
 from services.common.errors import WorldFault
-from services.common.settings import Settings
+from services.common.settings import Settings, SettingsError
 
 _VERSIONS = ("mindstream", "confluent-kafka", "faust-streaming", "psycopg", "torch", "transformers")
 
@@ -130,23 +130,15 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 async def _health(service: str, target: str, settings: Settings) -> str:
     """What is wrong with a model server; empty when it serves."""
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     from services.common.modelcalls import open_channel
+    from services.common.readiness import model_trouble
 
     try:
         channel = open_channel(target, settings)
-    except OSError as error:
-        return f"{error.filename}: {error.strerror}"
+    except SettingsError as error:
+        return str(error)
     async with channel:
-        try:
-            request = health_pb2.HealthCheckRequest(service=service)
-            answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)  # type: ignore[attr-defined]
-        except grpc.aio.AioRpcError as error:
-            return f"{error.code().name}: {' '.join((error.details() or '').split())[:150]}"
-    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return "" if serving else "not serving (a model that is being loaded takes minutes)"
+        return await model_trouble(channel, service)
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ def _verdict(path: str, health: Health, settings: Settings) -> tuple[bool, str] 
             return False, "starting"
         if not health.assigned:
             return False, "no partitions assigned yet"
-        return health.answering, "ready" if health.answering else "waiting for something outside"
+        return health.answering, "ready" if health.answering else health.trouble or "waiting for something outside"
     if path == "/health/live":
         age = time.monotonic() - health.last_poll if health.last_poll else 0.0
         return age <= settings.liveness_seconds, f"last poll {age:.1f} s ago"
@@ -51,7 +51,7 @@ def serve(settings: Settings, health: Health) -> int:
                 self._answer(404, b'{"error": "not found"}', "application/json")
                 return
             passed, why = verdict
-            body = json.dumps({"ok": passed, "why": why, **health.notes}).encode()
+            body = json.dumps({"ok": passed, "why": why}).encode()
             self._answer(200 if passed else 503, body, "application/json")
 
         def _answer(self, code: int, body: bytes, content_type: str) -> None:

@@ -17,6 +17,7 @@ from services.common import metrics
 from services.common.errors import EventFault, ServerCrashed, WorldFault
 from services.common.media import MediaStore
 from services.common.settings import Settings
+from services.common.tls import channel_credentials
 
 Answer = TypeVar("Answer", bound=Message)
 Detail = TypeVar("Detail", bound=Message)
@@ -37,7 +38,11 @@ class _Method(Protocol):
 
 
 def open_channel(target: str, settings: Settings) -> grpc.aio.Channel:
-    """A channel that soon notices a server that is back, or gone."""
+    """A channel that soon notices a server that is back, or gone.
+
+    Raises:
+        SettingsError: a certificate, key or CA is not what it should be.
+    """
     options = [
         ("grpc.max_send_message_length", settings.grpc_max_message_bytes),
         ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
@@ -46,10 +51,9 @@ def open_channel(target: str, settings: Settings) -> grpc.aio.Channel:
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
     ]
-    if settings.grpc_tls_ca is None:
+    credentials = channel_credentials(settings)
+    if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
-    own = [path.read_bytes() if path else None for path in (settings.grpc_tls_key, settings.grpc_tls_cert)]
-    credentials = grpc.ssl_channel_credentials(settings.grpc_tls_ca.read_bytes(), own[0], own[1])
     return grpc.aio.secure_channel(target, credentials, options=options)
 
 

@@ -21,7 +21,7 @@ from services.common.media import MediaStore
 from services.common.modelcalls import call, open_channel
 from services.common.pairs import normalised as normalised_pair
 from services.common.postgres import migrate
-from services.common.readiness import database_answers, model_serves
+from services.common.readiness import database_trouble, model_trouble
 from services.common.records import Output, Record, check_id, decode, has_control_characters, invalid, output
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
@@ -52,7 +52,7 @@ class Extractor:
     def stage(self) -> Stage:
         """The stage for the runtime."""
         routes = [Route(topics.PRODUCTS, self.product), Route(topics.COBUYS, self.cobuy)]
-        return Stage(NAME, routes, ready=self._ready, start=self._start, stop=self._stop)
+        return Stage(NAME, routes, trouble=self._trouble, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
         await asyncio.to_thread(migrate, self._settings.postgres_dsn.get_secret_value(), SCHEMA, MIGRATIONS)
@@ -61,10 +61,9 @@ class Extractor:
         self._channel = open_channel(self._settings.extractor_target, self._settings)
         self._stub = FeatureExtractorStub(self._channel)
 
-    async def _ready(self) -> bool:
-        return await model_serves(self._channel) and await database_answers(
-            self._settings.postgres_dsn.get_secret_value()
-        )
+    async def _trouble(self) -> str:
+        dsn = self._settings.postgres_dsn.get_secret_value()
+        return await model_trouble(self._channel) or await database_trouble(dsn)
 
     async def _stop(self) -> None:
         await self._decoders.close()

@@ -11,7 +11,7 @@ from services.common import topics
 from services.common.ids import intention_id
 from services.common.media import MediaStore
 from services.common.modelcalls import call, open_channel
-from services.common.readiness import model_serves
+from services.common.readiness import model_trouble
 from services.common.records import Record, decode, output
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
@@ -31,14 +31,14 @@ class Generator:
     def stage(self) -> Stage:
         """The stage for the runtime."""
         routes = [Route(topics.FEATURED, self.featured)]
-        return Stage(NAME, routes, ready=self._ready, start=self._start, stop=self._stop)
+        return Stage(NAME, routes, trouble=self._trouble, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
         self._channel = open_channel(self._settings.generator_target, self._settings)
         self._stub = IntentionGeneratorStub(self._channel)
 
-    async def _ready(self) -> bool:
-        return await model_serves(self._channel)
+    async def _trouble(self) -> str:
+        return await model_trouble(self._channel)
 
     async def _stop(self) -> None:
         await self._channel.close()

@@ -4,7 +4,7 @@ import sys
 from functools import partial
 
 from services.common import topics
-from services.common.readiness import database_answers
+from services.common.readiness import database_trouble
 from services.common.records import Record
 from services.common.runtime.main import main
 from services.common.runtime.stage import Result, Route, Stage
@@ -20,8 +20,8 @@ async def handle(record: Record) -> Result:
 
 def stage(settings: Settings) -> Stage:
     """The stage for the runtime."""
-    ready = partial(database_answers, settings.postgres_dsn.get_secret_value())
-    return Stage("kb_sink", [Route(topics.JUDGED, handle)], ready=ready)
+    trouble = partial(database_trouble, settings.postgres_dsn.get_secret_value())
+    return Stage("kb_sink", [Route(topics.JUDGED, handle)], trouble=trouble)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common import health as health_endpoints
 from services.common.runtime.stage import Health
-from services.common.settings import Settings
+from services.common.settings import Settings, SettingsError
+from services.common.tls import server_credentials
 from services.lvlm.calls import Calls
 from services.lvlm.engine import Engine, EngineError
 
@@ -64,6 +65,9 @@ async def serve(settings: Settings) -> int:
         _bind(server, settings)
         probes = Health(assigned=True)
         health_endpoints.serve(settings, probes)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
     except (RuntimeError, OSError) as error:
         print(f"cannot serve on {settings.server_bind}: {error}", file=sys.stderr)
         return 2
@@ -103,12 +107,8 @@ def _load(settings: Settings) -> Engine:
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> None:
-    if settings.grpc_tls_cert is None or settings.grpc_tls_key is None:
-        if settings.grpc_tls_ca is not None:
-            raise OSError("MINDSTREAM_GRPC_TLS_CA is set, but no certificate to serve with (MINDSTREAM_GRPC_TLS_CERT)")
+    credentials = server_credentials(settings)
+    if credentials is None:
         server.add_insecure_port(settings.server_bind)
-        return
-    authority = settings.grpc_tls_ca.read_bytes() if settings.grpc_tls_ca else None
-    pair = (settings.grpc_tls_key.read_bytes(), settings.grpc_tls_cert.read_bytes())
-    credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
-    server.add_secure_port(settings.server_bind, credentials)
+    else:
+        server.add_secure_port(settings.server_bind, credentials)

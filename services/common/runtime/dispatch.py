@@ -55,8 +55,8 @@ class Dispatcher:
         self._alone = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting = 0
-        #: Whether what the handlers call would answer, when last asked.
-        self.ready = stage.ready is None
+        #: Why what the handlers call would not answer, when last asked; empty where it would.
+        self.trouble = "" if stage.trouble is None else "not asked yet"
         #: Results set so far; grows only.
         self.finished = 0
         self._progress = threading.Event()
@@ -103,8 +103,8 @@ class Dispatcher:
         if self._stage.start:
             await self._stage.start()
         self._tasks = [self._loop.create_task(self._work()) for _ in range(self._settings.concurrency)]
-        if self._stage.ready:
-            self._tasks.append(self._loop.create_task(self._probe(self._stage.ready)))
+        if self._stage.trouble:
+            self._tasks.append(self._loop.create_task(self._probe(self._stage.trouble)))
 
     async def _stop(self) -> None:
         for task in self._tasks:
@@ -113,13 +113,21 @@ class Dispatcher:
         if self._stage.stop:
             await self._stage.stop()
 
-    async def _probe(self, ready: Callable[[], Awaitable[bool]]) -> None:
+    async def _probe(self, ask: Callable[[], Awaitable[str]]) -> None:
+        # Of a name with several addresses the troubles take turns: each is logged once.
+        said: deque[str] = deque(maxlen=10)
         while True:
             try:
-                self.ready = await ready()
-            except Exception:
+                found = await ask()
+            except Exception as bug:
                 _log.exception("%s cannot tell whether it is ready", self._stage.name)
-                self.ready = False
+                found = one_line(bug)
+            if not found:
+                said.clear()
+            elif found not in said:
+                said.append(found)
+                _log.warning("%s is not ready: %s", self._stage.name, found)
+            self.trouble = found
             await asyncio.sleep(_PROBE_SECONDS)
 
     def _enqueue(self, entries: Sequence[Entry]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.common.records import Output, Record
@@ -39,13 +39,13 @@ class Route:
 
 @dataclass(frozen=True)
 class Stage:
-    """A consumer group with its routes. `ready` tells whether what the handlers call would answer now: an idle worker
-    must know too (services/common/readiness.py).
+    """A consumer group with its routes. `trouble` tells why what the handlers call would not answer now, in one line,
+    and nothing where it would: an idle worker must know too (services/common/readiness.py).
     """
 
     name: str
     routes: Sequence[Route]
-    ready: Callable[[], Awaitable[bool]] | None = None
+    trouble: Callable[[], Awaitable[str]] | None = None
     #: Run in the handlers' event loop before the first record and after the last.
     start: Callable[[], Awaitable[None]] | None = None
     stop: Callable[[], Awaitable[None]] | None = None
@@ -97,4 +97,5 @@ class Health:
     assigned: bool = False
     answering: bool = True
     last_poll: float = 0.0
-    notes: dict[str, str] = field(default_factory=dict)
+    #: Why it is not answering, where that is known; one line.
+    trouble: str = ""

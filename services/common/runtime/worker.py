@@ -136,7 +136,9 @@ class Worker:
             wait = 0.02 if self._window.records else 0.2
             messages = consumer.consume(max(1, min(self._window.room, _CONSUME_RECORDS)), wait)
         self.health.last_poll = time.monotonic()
-        self.health.answering = self._dispatcher.answering and self._dispatcher.ready and not self._commit_failures
+        trouble = self._dispatcher.trouble
+        self.health.answering = self._dispatcher.answering and not trouble and not self._commit_failures
+        self.health.trouble = trouble
         if messages:
             self._take(consumer, messages)
         now = time.monotonic()

@@ -14,7 +14,7 @@ from mindstream.events.v1 import dead_letter_pb2 as reasons
 
 from services.common import topics
 from services.common.errors import EventFault, Parked, ServerCrashed, WorldFault
-from services.common.readiness import model_serves
+from services.common.readiness import model_trouble
 from services.common.records import Output, Record
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.main import run
@@ -36,8 +36,8 @@ def stage(settings: Settings) -> Stage:
     async def stop() -> None:
         await channels[0].close()
 
-    async def ready() -> bool:
-        return await model_serves(channels[0])
+    async def trouble() -> str:
+        return await model_trouble(channels[0])
 
     async def handle(record: Record) -> Result:
         event = json.loads(record.value)
@@ -58,7 +58,7 @@ def stage(settings: Settings) -> Stage:
             raise WorldFault("model", error.details() or "") from None
         return Result([Output(topics.FEATURED.name(settings), record.key or b"", answer)])
 
-    return Stage("extractor", [Route(topics.COBUYS, handle)], ready=ready, start=start, stop=stop)
+    return Stage("extractor", [Route(topics.COBUYS, handle)], trouble=trouble, start=start, stop=stop)
 
 
 if __name__ == "__main__":
