@@ -23,7 +23,7 @@ def client_config(settings: Settings, **ours: Any) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         # A broker that is back is found as soon as anything else that is back.
-        "reconnect.backoff.max.ms": int(settings.backoff_max_seconds * 1000),
+        "reconnect.backoff.max.ms": max(100, int(settings.backoff_max_seconds * 1000)),
         **librdkafka_options(),
         **ours,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -27,8 +28,9 @@ def main() -> int:
     parser.add_argument("--only", default="", help="kinds of faults, comma-separated; default: all")
     parser.add_argument("--timeline", type=Path, default=Path("chaos-timeline.json"), help="where the timeline goes")
     parser.add_argument("--replay", type=Path, help="a timeline to run again, instead of a plan from the seed")
+    parser.add_argument("--away", type=float, default=15, help="seconds that a server is away (300: five minutes)")
     arguments = parser.parse_args()
-    kinds = faults.kinds()
+    kinds = faults.here(away_seconds=arguments.away)
     if arguments.only:
         kinds = {name: kinds[name] for name in arguments.only.split(",")}
     others = arguments.others if arguments.others >= 0 else max(1, arguments.kills // 40)
@@ -47,18 +49,27 @@ def main() -> int:
             outcome = run(Path(tmp), seed, planned, say)
         except (Stuck, AssertionError) as error:
             schedule.write(arguments.timeline, seed, planned, {"failed": str(error)})
-            say(f"failed: {error}; seed {seed}, timeline in {arguments.timeline}")
+            _tell(tmp, arguments.timeline, seed)
+            print(json.dumps({"failed": str(error), "seconds": round(time.monotonic() - began, 1)}))
             return 1
-    summary = outcome.summary()
-    schedule.write(arguments.timeline, seed, planned, summary)
-    for name in ("lost", "doubled", "different", "again"):
-        for line in getattr(outcome.account, name)[:10]:
-            print(f"{name}: {line}")
-    print(outcome.table)
-    if not outcome.account.sound:
-        print(f"seed {seed}, timeline in {arguments.timeline}")
+        summary = outcome.summary()
+        schedule.write(arguments.timeline, seed, planned, summary)
+        for name in ("lost", "doubled", "different", "again"):
+            for line in getattr(outcome.account, name)[:10]:
+                print(f"{name}: {line}")
+        print(outcome.table)
+        if not outcome.account.sound:
+            _tell(tmp, arguments.timeline, seed)
     print(json.dumps(summary))
     return 0 if outcome.account.sound else 1
+
+
+def _tell(folder: str, timeline: Path, seed: int) -> None:
+    """Keep the processes' logs beside the timeline, and say how to see the failure again."""
+    kept = timeline.with_suffix(".logs")
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(Path(folder, "chaos", "logs"), kept)
+    print(f"seed {seed}; logs in {kept}; to see it again: python -m tests.chaos --replay {timeline}")
 
 
 if __name__ == "__main__":

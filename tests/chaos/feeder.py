@@ -14,6 +14,8 @@ from tests.chaos.load import Event
 
 #: Topic (on the wire), partition, offset.
 Place = tuple[str, int, int]
+#: A shop that gives up soon and sends again, more than once if it must: so events may come twice.
+_SHOP = {"delivery.timeout.ms": 15_000, "log_level": 0}
 
 
 class Feeder:
@@ -21,8 +23,7 @@ class Feeder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # A shop that gives up soon and sends again, more than once if it must: so events come twice.
-        self._producer = Producer(kafka.producer_config(settings, **{"delivery.timeout.ms": 15_000}))
+        self._producer = Producer(kafka.producer_config(settings, **_SHOP))
         self._owed = 0
         self._again: list[Event] = []
         self._stopping = threading.Event()
@@ -105,4 +106,4 @@ class Feeder:
                 if not error.args[0].fatal():
                     raise
                 self._producer.flush(5)
-                self._producer = Producer(kafka.producer_config(self._settings, **{"delivery.timeout.ms": 15_000}))
+                self._producer = Producer(kafka.producer_config(self._settings, **_SHOP))

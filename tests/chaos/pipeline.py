@@ -21,6 +21,7 @@ from deploy.local.process import Child
 from models import untrained
 from services.common.lag import lags
 from services.common.settings import Settings
+from tests.chaos import clock
 from tests.chaos.proxy import Links
 
 #: The workers of a stage, and who else is connected to what.
@@ -36,6 +37,8 @@ _WAYS = {
     "kb_sink": ("kafka", "postgres"),
     "releases": ("kafka", "postgres"),
 }
+#: "process>server" of every way.
+WAYS = tuple(f"{name}>{server}" for name in SERVICES for server in _WAYS.get(name.split("-")[0], ()))
 #: Folders that are disks of their own, where root can have them: bytes.
 DISKS = {"kafka": 400_000_000, "postgres": 700_000_000, "datasets": 60_000_000}
 #: A model that answers a co-buy in a tenth of a second, and the waits of a machine that is watched.
@@ -94,9 +97,10 @@ class Pipeline:
         self.folder = folder
         self.say = say
         self.links = Links()
-        ways = [(name, server) for name in SERVICES for server in _WAYS.get(name.split("-")[0], ())]
+        #: The environment by which clocks can be made to jump; empty where they cannot.
+        self.clocks = clock.build(folder)
         proxies = []
-        for name, server in ways:
+        for name, server in (way.split(">") for way in WAYS):
             link = self.links.add(name, server, self._target(name, server))
             if server == "kafka":
                 proxies.append(link.port)
@@ -106,7 +110,7 @@ class Pipeline:
         options = PlatformOptions(
             folder,
             str(checkpoint),
-            settings={**_SETTINGS, **(settings or {})},
+            settings={**_SETTINGS, **self.clocks, **(settings or {})},
             workers=2,
             kafka_proxies=tuple(proxies),
         )
@@ -131,7 +135,8 @@ class Pipeline:
     @property
     def settings(self) -> Settings:
         """Of the platform, by no proxy."""
-        names = {name.removeprefix("MINDSTREAM_").lower(): value for name, value in self.platform.env.items()}
+        env = self.platform.env.items()
+        names = {name.removeprefix("MINDSTREAM_").lower(): v for name, v in env if name.startswith("MINDSTREAM_")}
         return Settings(**names)  # type: ignore[arg-type]
 
     # -- processes -----------------------------------------------------------------------------------------------------
@@ -151,6 +156,12 @@ class Pipeline:
     def stop_signal(self, name: str) -> int:
         """How a process is asked to end."""
         return self.platform.children[name].stop_signal
+
+    def pid(self, name: str) -> int:
+        """Process id of the newest start."""
+        process = self.platform.children[name].process
+        assert process is not None
+        return process.pid
 
     def alive(self, name: str) -> bool:
         """Whether a process runs."""
