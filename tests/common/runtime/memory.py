@@ -219,6 +219,7 @@ class MemoryConsumer:
             self._positions[p.topic, p.partition] = p.offset if p.offset >= 0 else None
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        """A partition's pause outlives its assignment: it is still paused when it comes again."""
         for p in partitions:
             self._positions.pop((p.topic, p.partition), None)
             self._at_end.discard((p.topic, p.partition))
