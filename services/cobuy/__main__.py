@@ -14,9 +14,9 @@ def main() -> int:
     try:
         from services.cobuy.app import NAME, build, topics_needed
 
-        missing = sorted(topics_needed(settings) - set(kafka.existing_topics(settings)))
-        if missing:
-            print(f"{NAME}: no topic {', '.join(missing)} (run: mindstream topics)", file=sys.stderr)
+        trouble = kafka.topics_trouble(settings, topics_needed(settings))
+        if trouble:
+            print(f"{NAME}: {trouble}", file=sys.stderr)
             return BAD_INPUT
         (settings.state_dir / "faust").mkdir(parents=True, exist_ok=True)
         health = Health()

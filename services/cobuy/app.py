@@ -71,11 +71,17 @@ def build(settings: Settings, health: Health) -> Any:
     return app
 
 
-def topics_needed(settings: Settings) -> set[str]:
-    """Topics on the wire without which the service cannot work: Faust would wait for them in silence."""
-    read = [topic.name(settings) for topic in (topics.PURCHASES, topics.PURCHASES_BY_CUSTOMER, topics.OCCURRENCES)]
+def topics_needed(settings: Settings) -> dict[str, int]:
+    """Topics on the wire without which the service cannot work: Faust would wait for them in silence.
+
+    With the number of partitions that each must have, 0 where any will do: tables and their streams go together.
+    """
+    read = [topics.PURCHASES, topics.PURCHASES_BY_CUSTOMER, topics.OCCURRENCES]
     tables = [topics.changelog_name(settings, table) for table in topics.COBUY_TABLES]
-    return {*read, *tables, *(topics.dlq_name(name, NAME) for name in read), topics.COBUYS.name(settings)}
+    together = [*(topic.name(settings) for topic in read if topic.ours), *tables]
+    any_will_do = [topics.PURCHASES.name(settings), topics.COBUYS.name(settings)]
+    any_will_do += [topics.dlq_name(topic.name(settings), NAME) for topic in read]
+    return {**dict.fromkeys(any_will_do, 0), **dict.fromkeys(together, settings.topic_partitions)}
 
 
 class Cobuy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -104,6 +104,33 @@ def existing_topics(settings: Settings, timeout: float = 10.0) -> dict[str, int]
         client.poll(0)  # Calls `error_cb`.
         raise _reason(said, settings) or error from None
     return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def topics_trouble(settings: Settings, needed: Mapping[str, int]) -> str:
+    """What is wrong with the topics that somebody needs, in one line; empty where nothing is.
+
+    `needed` has their numbers of partitions, 0 where any will do: what stands in a partition by its key stands in
+    another one when there are more of them, before or after what was written earlier.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    present = existing_topics(settings)
+    missing = sorted(needed.keys() - present.keys())
+    if missing:
+        return f"no topic {', '.join(missing)} (run: mindstream topics)"
+    for name, count in sorted(needed.items()):
+        if count and present[name] != count:
+            return repartitioned(name, present[name], count)
+    return ""
+
+
+def repartitioned(name: str, found: int, wanted: int) -> str:
+    """One line about a topic with another number of partitions than it must have."""
+    return (
+        f"topic {name} has {found} partitions and not {wanted} (MINDSTREAM_TOPIC_PARTITIONS): keys have moved. Let "
+        f"everything drain, then give all of Mindstream's topics and the setting the same number"
+    )
 
 
 def _reason(said: list[KafkaError], settings: Settings) -> KafkaException | None:

@@ -42,6 +42,11 @@ class Topic:
         return settings.topic_prefix + self.base
 
     @property
+    def ours(self) -> bool:
+        """Whether only Mindstream writes it. A shop's own topic may have any number of partitions."""
+        return not self.json_allowed
+
+    @property
     def ce_type(self) -> str:
         """The CloudEvents type of its records: the message's full protobuf name."""
         return str(self.message.DESCRIPTOR.full_name)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
-from services.common import health
+from services.common import health, kafka
 from services.common.process import configured, exit_code
-from services.common.runtime.routes import missing_topics
+from services.common.runtime.routes import topics_needed
 from services.common.runtime.stage import Committer, Stage
 from services.common.runtime.worker import Worker
 from services.common.settings import Settings
@@ -42,11 +42,11 @@ def run(stage: Stage, settings: Settings, committer: Committer | None = None) ->
         return 2
     _log.info("%s worker, slot %s, pid %d, health on port %d", stage.name, settings.worker_slot, os.getpid(), port)
     try:
-        missing = missing_topics(stage, settings)
+        trouble = kafka.topics_trouble(settings, topics_needed(stage, settings))
     except KafkaException as error:
         return exit_code(stage.name, error)
-    if missing:
-        print(f"{stage.name}: no topic {', '.join(missing)} (run: mindstream topics)", file=sys.stderr)
+    if trouble:
+        print(f"{stage.name}: {trouble}", file=sys.stderr)
         return 2
     try:
         return worker.run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common import kafka, topics
+from services.common import topics
 from services.common.runtime.stage import Handler, Stage
 from services.common.settings import Settings
 
@@ -18,10 +18,7 @@ def handlers(stage: Stage, settings: Settings) -> dict[str, Handler]:
     return found
 
 
-def missing_topics(stage: Stage, settings: Settings) -> list[str]:
-    """Topics the stage reads that the broker does not have.
-
-    Raises:
-        KafkaException: the broker does not answer.
-    """
-    return sorted(set(handlers(stage, settings)) - set(kafka.existing_topics(settings)))
+def topics_needed(stage: Stage, settings: Settings) -> dict[str, int]:
+    """Topics the stage reads with the number of partitions that each must have; 0 where any will do."""
+    shops = {route.topic.name(settings) for route in stage.routes if not route.topic.ours}
+    return {name: 0 if name in shops else settings.topic_partitions for name in handlers(stage, settings)}

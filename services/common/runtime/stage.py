@@ -67,6 +67,10 @@ class Fenced(Exception):
     """A newer worker has this slot, or these partitions: this process must stop."""
 
 
+class Refused(Exception):
+    """The topics are not what they must be: going on would lose or reorder records."""
+
+
 class Committer(Protocol):
     """Makes results and offsets durable in one transaction."""
 

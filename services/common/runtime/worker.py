@@ -17,16 +17,18 @@ from services.common import kafka, metrics, topics
 from services.common.errors import TooLarge, WorldFault
 from services.common.records import Record
 from services.common.runtime.dispatch import Dispatcher, not_before
-from services.common.runtime.routes import handlers
-from services.common.runtime.stage import Aborted, Committer, Fenced, Finished, Health, Partition, Stage
+from services.common.runtime.routes import handlers, topics_needed
+from services.common.runtime.stage import Aborted, Committer, Fenced, Finished, Health, Partition, Refused, Stage
 from services.common.runtime.transactions import KafkaCommitter
 from services.common.runtime.window import Window
 from services.common.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: Exit codes: stopped as asked; fenced (the supervisor may start a new process).
-EXIT_OK, EXIT_FENCED = 0, 3
+#: Exit codes: stopped as asked; the topics are wrong; fenced (the supervisor may start a new process).
+EXIT_OK, EXIT_REFUSED, EXIT_FENCED = 0, 2, 3
+#: What a consumer says of a topic that is gone; and of one that a starting broker does not know yet.
+_TOPIC_GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _COMMIT_RECORDS = 500
 _MOST_COMMIT_RECORDS = 2 * _COMMIT_RECORDS
 _CONSUME_RECORDS = 500
@@ -50,6 +52,7 @@ class Worker:
         self._stage = stage
         self._settings = settings
         self._handlers = handlers(stage, settings)
+        self._needed = topics_needed(stage, settings)
         self._committer = committer or KafkaCommitter(settings, stage.name, self._heartbeat)
         self._dispatcher = dispatcher or Dispatcher(stage, self._handlers, settings)
         self._window = Window(settings.window_records, settings.window_bytes)
@@ -90,6 +93,9 @@ class Worker:
                 self.step(consumer)
             self.drain(consumer)
             return EXIT_OK
+        except Refused as refused:
+            _log.error("stopping: %s", refused)
+            return EXIT_REFUSED
         except Fenced as fenced:
             _log.error("stopping: %s", fenced)
             return EXIT_FENCED
@@ -219,6 +225,16 @@ class Worker:
             raise Fenced(f"consumer: {error.str()}")
         else:
             _log.warning("consumer: %s", error.str())
+            if error.code() in _TOPIC_GONE:
+                self._check_topics()
+
+    def _check_topics(self) -> None:
+        try:
+            trouble = kafka.topics_trouble(self._settings, self._needed)
+        except KafkaException:
+            return  # It says the same again.
+        if trouble:
+            raise Refused(trouble)
 
     # -- commit ------------------------------------------------------------------------------------------------------
 
@@ -288,6 +304,9 @@ class Worker:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [(p.topic, p.partition) for p in partitions]
+        for topic, partition in ours:
+            if 0 < self._needed[topic] <= partition:
+                raise Refused(kafka.repartitioned(topic, partition + 1, self._needed[topic]))
         known = self._committer.positions(ours) if ours else {}
         for position in partitions:
             position.offset = known.get((position.topic, position.partition), OFFSET_INVALID)
