@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
+from functools import cache
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -31,10 +33,17 @@ def _later(message: str) -> Parked:
 
 
 def allowed_host(host: str, settings: Settings) -> bool:
-    """Whether the allowlist names a host."""
-    names = [name.strip().lower() for name in settings.image_allowed_hosts.split(",") if name.strip()]
+    """Whether the allowlist names a host, which is ASCII (as DNS has it)."""
+    names = [_ascii(name.strip()) for name in settings.image_allowed_hosts.split(",") if name.strip()]
     host = host.lower().rstrip(".")
     return any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in names)
+
+
+def _ascii(name: str) -> str:
+    try:
+        return name.encode("idna").decode().lower()
+    except UnicodeError:  # No host has this name.
+        return name
 
 
 def allowed_address(address: str, settings: Settings) -> bool:
@@ -69,13 +78,19 @@ async def fetch(url: str, settings: Settings) -> bytes:
     raise fault(f"more than {_REDIRECTS} redirects")
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """The trusted authorities, read once: that takes longer than a small picture."""
+    return httpx.create_ssl_context()
+
+
 async def _hop(url: str, settings: Settings) -> tuple[bytes | None, str]:
     """One request: the content, or where to go next."""
-    host, pinned = await _pinned(url, settings)
-    transport = httpx.AsyncHTTPTransport(retries=0)
+    host, named, pinned = await _pinned(url, settings)
+    transport = httpx.AsyncHTTPTransport(verify=_tls(), retries=0)
     async with httpx.AsyncClient(transport=transport, timeout=settings.image_timeout_seconds) as client:
         # Not compressed: a few kilobytes of gzip in gzip are gigabytes before anyone has counted them.
-        headers = {"Host": urlsplit(url).netloc, "Accept-Encoding": "identity"}
+        headers = {"Host": named, "Accept-Encoding": "identity"}
         extensions = {"sni_hostname": host}
         async with client.stream("GET", pinned, headers=headers, extensions=extensions) as answer:
             if answer.has_redirect_location:
@@ -94,25 +109,31 @@ async def _hop(url: str, settings: Settings) -> tuple[bytes | None, str]:
             return bytes(content), url
 
 
-async def _pinned(url: str, settings: Settings) -> tuple[str, str]:
-    """The URL's host, and the URL with that host's checked address in its place."""
+async def _pinned(url: str, settings: Settings) -> tuple[str, str, str]:
+    """The URL's host, what it is called in a Host header, and the URL with the host's checked address in its place."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except UnicodeError:
+        raise fault(f"not a host name: {url[:200]!r}") from None
     except ValueError:
         raise fault(f"not a URL: {url[:200]!r}") from None
-    host = parts.hostname or ""
-    if parts.scheme not in _PORTS or parts.username or parts.password:
+    if parts.scheme not in _PORTS or "@" in parts.netloc:
         raise fault(f"only http and https without credentials: {url[:200]!r}")
     if not allowed_host(host, settings):
         raise fault(f"host {host[:100]!r} is not in MINDSTREAM_IMAGE_ALLOWED_HOSTS")
-    port = port or _PORTS[parts.scheme]
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port or _PORTS[parts.scheme], type=socket.SOCK_STREAM
+        )
+    except OSError:
         raise _later(f"host {host[:100]!r} has no address") from None
     addresses = [str(info[4][0]) for info in found]
     if not all(allowed_address(address, settings) for address in addresses):
         raise fault(f"host {host[:100]!r} is on a private network")
-    address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
-    return host, parts._replace(netloc=f"{address}:{port}").geturl()
+    pinned = parts._replace(netloc=_authority(addresses[0], port)).geturl()
+    return host, _authority(host, port), pinned
+
+
+def _authority(host: str, port: int | None) -> str:
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
