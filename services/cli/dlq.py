@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from mindstream.events.v1.dead_letter_pb2 import DeadLetterReason
 
 from services.cli.common import InputError, one_line_errors, print_json, settings_for
+from services.common.errors import reason_label
 from services.common.settings import Settings
 
 if TYPE_CHECKING:
     from services.common.dead_letter_queue import Letter
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: list by reason, show decoded, replay when mended.")
+app = typer.Typer(no_args_is_help=True, help="Dead letters: list by reason, show decoded, replay when mended, purge.")
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 TopicOption = Annotated[str, typer.Option(help="Only of this topic, such as cobuys.")]
 ReasonOption = Annotated[str, typer.Option(help="Only with this reason, such as unknown_product.")]
 OffsetOption = Annotated[list[int] | None, typer.Option(help="Only the letter at this offset; may be repeated.")]
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say how many it would be, do nothing.")]
 
 
 def _chosen(
@@ -33,6 +37,9 @@ def _chosen(
 ) -> Iterator[Letter]:
     from services.common import dead_letter_queue as dlq
 
+    reasons = [reason_label(value) for value in DeadLetterReason.values()]
+    if reason and reason not in reasons:
+        raise InputError(f"no reason {reason!r}: one of {', '.join(sorted(reasons))}")
     known = dlq.queues(settings)
     if topic and topic not in {queue.topic.base for queue in known}:
         raise InputError(f"no topic {topic!r}: one of {', '.join(sorted({queue.topic.base for queue in known}))}")
@@ -130,7 +137,7 @@ def replay(
             help="Command that reads the event as JSON (undecodable: its bytes) and prints it mended, as JSON."
         ),
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
+    dry_run: DryRunOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Send letters back to where they stood, each at most once. At least one of --topic, --reason, --offset is needed.
@@ -139,22 +146,47 @@ def replay(
     """
     from services.common import dead_letter_queue as dlq
 
-    if not (topic or reason or offset):
-        raise InputError("say which: --topic, --reason or --offset")
-    if offset and not topic:
-        raise InputError("--offset needs --topic")
+    _check_said(topic, reason, offset)
     settings = settings_for(data_dir)
     letters = list(_chosen(settings, topic, reason, offset, waiting=True))
     # All are mended before the first is sent: a command that fails on one sends nothing.
-    mended = {(one.queue.name, one.record.offset): _edited(one, edit) for one in letters} if edit else {}
+    mended = {one.place: _edited(one, edit) for one in letters} if edit else {}
     if dry_run:
         print(f"{len(letters)} would be sent")
         return
     try:
-        sent = dlq.replay(settings, letters, (lambda one: mended[one.queue.name, one.record.offset]) if edit else None)
+        sent = dlq.replay(settings, letters, (lambda one: mended[one.place]) if edit else None)
     except dlq.CutLetter as cut:
         raise InputError(str(cut)) from None
     print(f"{sent} sent")
+
+
+@app.command()
+@one_line_errors
+def purge(
+    topic: TopicOption = "",
+    reason: ReasonOption = "",
+    offset: OffsetOption = None,
+    dry_run: DryRunOption = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Take letters out for good, replayed ones too. At least one of --topic, --reason, --offset is needed.
+
+    Example: dlq purge --topic cobuys --reason undecodable
+    """
+    from services.common import dead_letter_queue as dlq
+
+    _check_said(topic, reason, offset)
+    settings = settings_for(data_dir)
+    letters = list(_chosen(settings, topic, reason, offset))
+    print(f"{len(letters)} would be purged" if dry_run else f"{dlq.purge(settings, letters)} purged")
+
+
+def _check_said(topic: str, reason: str, offset: list[int] | None) -> None:
+    if not (topic or reason or offset):
+        raise InputError("say which: --topic, --reason or --offset")
+    if offset and not topic:
+        raise InputError("--offset needs --topic")
 
 
 def _edited(letter: Letter, command: str) -> Message:

@@ -72,7 +72,7 @@ def stages(settings: Settings, since: Ends, http_ports: list[int]) -> dict[str, 
             found[stage]["out"] += written[stage]
     for queue in dead_letter_queue.queues(settings):
         letters = records(queue.name)
-        found[queue.group]["dead_letter"] += sum(not one.text_header(dead_letter_queue.REPLAYED) for one in letters)
+        found[queue.group]["dead_letter"] += sum(not dead_letter_queue.is_marker(one) for one in letters)
     for port in http_ports:
         for stage, name, value in _samples(port):
             if stage in found:

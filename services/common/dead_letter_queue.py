@@ -1,7 +1,8 @@
-"""Dead-letter topics as a person works on them: read, replayed at most once, and never forgotten.
+"""Dead-letter topics as a person works on them: read, replayed at most once, and kept until they are purged.
 
 That a letter was replayed stands in its own topic: a marker with the letter's offset, written in one Kafka transaction
-with the replayed record. So a replay that is interrupted, or asked for twice, sends each letter once.
+with the replayed record. So a replay that is interrupted, or asked for twice, sends each letter once. A letter that was
+purged has such a marker too.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from mindstream.events.v1.dead_letter_pb2 import DeadLetter
 
 from services.common import dead_letters, kafka, topics
 from services.common.errors import EventFault, WorldFault, reason_label
-from services.common.records import ORIGIN, PROTOBUF, Headers, Record, decode
+from services.common.records import ORIGIN, PROTOBUF, Headers, Record, decimal, decode
 from services.common.settings import Settings
 from services.common.topics import Topic
 
-#: Header of a marker: the offset of the letter that was replayed.
-REPLAYED = "mindstream-dlq-replayed"
+#: Headers of markers: the offset of the letter that was replayed, or purged.
+REPLAYED, PURGED = "mindstream-dlq-replayed", "mindstream-dlq-purged"
 _SECONDS = 30.0
 
 
@@ -43,6 +44,11 @@ class Letter:
     record: Record
     facts: DeadLetter
     replayed: bool
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where it stands: its topic, which has one partition, and its offset."""
+        return self.queue.name, self.record.offset
 
     @property
     def reason(self) -> str:
@@ -86,16 +92,29 @@ def queues(settings: Settings) -> list[Queue]:
 
 
 def letters(settings: Settings, queue: Queue) -> Iterator[Letter]:
-    """All letters of a queue, oldest first.
+    """All letters of a queue that were not purged, oldest first.
 
     Raises:
         KafkaException: no such topic, or the broker does not answer.
     """
-    records = list(kafka.read_all(settings, queue.name))
-    markers = {record.text_header(REPLAYED) for record in records} - {""}
+    return _of(queue, list(kafka.read_all(settings, queue.name)))
+
+
+def _of(queue: Queue, records: list[Record]) -> Iterator[Letter]:
+    replayed, purged = _marked(records, REPLAYED), _marked(records, PURGED)
     for record in records:
-        if not record.text_header(REPLAYED):
-            yield Letter(queue, record, dead_letters.read(record), str(record.offset) in markers)
+        if record.offset not in purged and not is_marker(record):
+            yield Letter(queue, record, dead_letters.read(record), record.offset in replayed)
+
+
+def _marked(records: Iterable[Record], marker: str) -> set[int]:
+    offsets = (decimal(record.text_header(marker), 2**63) for record in records)
+    return {offset for offset in offsets if offset is not None}
+
+
+def is_marker(record: Record) -> bool:
+    """Whether a record of a dead-letter topic is no letter, but says that one was replayed or purged."""
+    return bool(record.text_header(REPLAYED) or record.text_header(PURGED))
 
 
 class CutLetter(Exception):
@@ -122,23 +141,84 @@ def replay(settings: Settings, chosen: Iterable[Letter], edit: Edit | None = Non
                 f"{letter.queue.name}/{letter.record.offset} is cut (of {letter.cut_from} bytes): it can be sent only "
                 "with an edit; nothing was sent"
             )
-    producer = Producer(
-        kafka.producer_config(settings, **{"transactional.id": f"{settings.topic_prefix}mindstream.dlq.replay"})
-    )
     sent = 0
     try:
-        producer.init_transactions(_SECONDS)
+        producer, waiting = _alone(settings, waiting)
         for letter in waiting:
             value, headers = _mended(letter, edit)
             producer.begin_transaction()
             producer.produce(letter.facts.topic, value, letter.record.key, headers=headers)  # type: ignore[arg-type]
-            marker: Any = [(REPLAYED, str(letter.record.offset).encode())]
-            producer.produce(letter.queue.name, b"", letter.record.key, headers=marker)
+            _mark(producer, letter, REPLAYED)
             producer.commit_transaction(_SECONDS)
             sent += 1
     except KafkaException as error:
         raise WorldFault("kafka", f"replay stopped after {sent}: {error.args[0].str()}") from None
     return sent
+
+
+def purge(settings: Settings, chosen: Iterable[Letter]) -> int:
+    """Take letters out for good, whether replayed or not; how many.
+
+    They are gone from every list at once; Kafka frees the space of those that no letter stands before.
+
+    Raises:
+        WorldFault: Kafka did not take it, or a replay took over; nothing is purged, or only the space is not freed.
+    """
+    try:
+        producer, found = _alone(settings, chosen, also_replayed=True)
+        if found:
+            producer.begin_transaction()
+            for letter in found:
+                _mark(producer, letter, PURGED)
+            producer.commit_transaction(_SECONDS)
+        for queue in _queues_of(found):
+            _free(settings, queue)
+    except KafkaException as error:
+        raise WorldFault("kafka", f"purge: {error.args[0].str()}") from None
+    return len(found)
+
+
+def _alone(
+    settings: Settings, chosen: Iterable[Letter], *, also_replayed: bool = False
+) -> tuple[Producer, list[Letter]]:
+    """A producer of transactions that no other replay or purge has beside it; those letters that are still to be dealt
+    with.
+
+    Looked up anew: while the letters were read and mended, another run may have sent them, or a killed one's last
+    transaction may have been completed. From here on nobody who began before us can commit.
+    """
+    name = f"{settings.topic_prefix}mindstream.dlq.replay"
+    # What librdkafka would log of a run that was overtaken is said in one line by what is raised.
+    silent = {"log_level": 0, "error_cb": lambda _: None}
+    producer = Producer(kafka.producer_config(settings, **{"transactional.id": name}, **silent))
+    producer.init_transactions(_SECONDS)
+    chosen = list(chosen)
+    places: set[tuple[str, int]] = set()
+    for queue in _queues_of(chosen):
+        there = [one for one in letters(settings, queue) if also_replayed or not one.replayed]
+        places |= {one.place for one in there}
+    return producer, [letter for letter in chosen if letter.place in places]
+
+
+def _queues_of(some: Iterable[Letter]) -> Iterable[Queue]:
+    return {letter.queue.name: letter.queue for letter in some}.values()
+
+
+def _mark(producer: Producer, letter: Letter, marker: str) -> None:
+    headers: Any = [(marker, str(letter.record.offset).encode())]
+    producer.produce(letter.queue.name, b"", letter.record.key, headers=headers)
+
+
+def _free(settings: Settings, queue: Queue) -> None:
+    """Delete a queue's records before the first letter that is still to be kept."""
+    records = list(kafka.read_all(settings, queue.name))  # Once: what comes after it is kept.
+    if not records:
+        return
+    end = next((letter.record.offset for letter in _of(queue, records)), records[-1].offset + 1)
+    client = kafka.admin(settings)  # Kept: its futures die with it.
+    place = TopicPartition(queue.name, records[-1].partition, end)
+    for done in client.delete_records([place], request_timeout=_SECONDS).values():
+        done.result()
 
 
 def _mended(letter: Letter, edit: Edit | None) -> tuple[bytes, Headers]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 from services.common import kafka, topics
-from services.common.dead_letter_queue import letters, queues
+from services.common.dead_letter_queue import Queue, letters, purge, queues, replay
 from services.common.dead_letters import dead_letter
 from services.common.records import Record
 from services.common.settings import Settings
@@ -133,6 +137,7 @@ def test_an_event_that_json_cannot_say_is_shown_as_bytes(installation: Settings)
         ((), "say which"),
         (("--topic", "nonsense"), "no topic 'nonsense'"),
         (("--offset", "1"), "--offset needs --topic"),
+        (("--reason", "unknown_produkt"), "no reason 'unknown_produkt': one of content_type, image,"),
         (("--reason", "invalid", "--edit", "false"), "failed on"),
         (("--reason", "invalid", "--edit", "echo nonsense"), "gave no cobuys event"),
         (("--reason", "invalid", "--edit", "no-such-command"), "no-such-command"),
@@ -144,3 +149,99 @@ def test_a_mistake_is_one_line_and_sends_nothing(installation: Settings, argumen
     assert line in output
     assert len(output.strip().splitlines()) == 1
     assert sent_back(installation) == []
+
+
+def of_cobuys(made: Settings) -> Queue:
+    return next(queue for queue in queues(made) if queue.topic is topics.COBUYS)
+
+
+def set_aside(made: Settings, pairs: int) -> list[str]:
+    """So many more letters of `cobuys`; their pair ids."""
+    ids = [f"a|b{number:04d}" for number in range(pairs)]
+    outputs = []
+    for offset, pair_id in enumerate(ids, 100):
+        value = CoBuy(pair_id=pair_id, product_a="a", product_b=pair_id[2:]).SerializeToString()
+        record = Record(topics.COBUYS.name(made), 1, offset, pair_id.encode(), value)
+        reason = reasons.DEAD_LETTER_REASON_MODEL_REFUSED
+        outputs.append(dead_letter(record, "extractor", reason, "why", error_class="E", attempts=1, room=1 << 20))
+    kafka.send(kafka.plain_producer(made), outputs)
+    return ids
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """The command as a process of its own, by this test's environment."""
+    command = [sys.executable, "-c", "from services.cli.main import main; main()", "dlq", *arguments]
+    return subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen"
+        threading.Event().wait(0.05)
+
+
+def sent_pairs(made: Settings) -> list[str]:
+    return sorted(CoBuy.FromString(record.value).pair_id for record in sent_back(made))
+
+
+def test_a_replay_that_is_killed_and_repeated_sends_none_twice(installation: Settings) -> None:
+    ids, kills = set_aside(installation, 800), 0
+    for _ in range(2):
+        before = len(sent_back(installation))
+        process = started("replay", "--reason", "model_refused")
+        wait_for(lambda: len(sent_back(installation)) > before or process.poll() is not None)  # noqa: B023
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -9
+    assert kills == 2
+    assert 0 < len(sent_back(installation)) < len(ids)
+    assert invoke("replay", "--reason", "model_refused")[0] == 0
+    assert sent_pairs(installation) == ids
+    assert invoke("replay", "--reason", "model_refused")[1].strip() == "0 sent"
+
+
+def test_two_replays_at_once_send_none_twice(installation: Settings) -> None:
+    ids = set_aside(installation, 300)
+    both = [started("replay", "--reason", "model_refused") for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    # One may have been fenced by the other, and says so in a line.
+    assert {process.returncode for process in both} <= {0, 3}
+    lines = [[line for line in output.splitlines() if line[:1] != "%"] for output in outputs]  # librdkafka's own aside.
+    assert [len(one) for one in lines] == [1, 1], outputs
+    assert invoke("replay", "--reason", "model_refused")[0] == 0
+    assert sent_pairs(installation) == ids
+
+
+def test_what_another_replay_sent_meanwhile_is_left_out(installation: Settings) -> None:
+    ids = set_aside(installation, 3)
+    read = [one for one in letters(installation, of_cobuys(installation)) if one.reason == "model_refused"]
+    assert [replay(installation, read) for _ in range(2)] == [3, 0]
+    assert sent_pairs(installation) == ids
+
+
+def test_what_is_purged_is_gone_and_its_space_is_freed(installation: Settings) -> None:
+    set_aside(installation, 3)
+    queue = of_cobuys(installation)
+    assert invoke("purge", "--reason", "undecodable", "--dry-run")[1].strip() == "1 would be purged"
+    assert invoke("purge", "--reason", "undecodable")[1].strip() == "1 purged"
+    left = list(letters(installation, queue))
+    assert [letter.reason for letter in left] == ["unknown_product", "invalid", *["model_refused"] * 3]
+    # A letter that waits before it keeps its bytes in the topic.
+    assert b"\xff\xff" in [record.value for record in kafka.read_all(installation, queue.name)]
+    assert invoke("replay", "--reason", "unknown_product")[0] == 0
+    assert invoke("purge", "--topic", "cobuys", "--offset", "0", "--offset", "1")[1].strip() == "1 purged"
+    first = next(kafka.read_all(installation, queue.name))
+    assert first.text_header("mindstream-dlq-reason") == "invalid"
+    assert purge(installation, left) == 4  # What was purged meanwhile counts once.
+    assert list(letters(installation, queue)) == []
+    assert invoke("list")[1].strip() == "no dead letters"
+    assert invoke("replay", "--topic", "cobuys")[1].strip() == "0 sent"
+    set_aside(installation, 1)
+    assert [letter.reason for letter in letters(installation, queue)] == ["model_refused"]
+
+
+def test_a_purge_says_of_what(installation: Settings) -> None:
+    code, output = invoke("purge")
+    assert (code, "say which" in output) == (2, True)
+    assert len(list(letters(installation, of_cobuys(installation)))) == 3
