@@ -5,9 +5,11 @@ BIN := .venv/bin
 UV := uv>=0.8,<1
 
 # Tools that are run apart, each in an environment of its own.
+AUDIT := pip-audit>=2.9,<3
+SBOM := cyclonedx-bom>=7,<8
 FUZZER := atheris>=3,<4
 
-.PHONY: setup demo test bench lint contracts lock fuzz chaos
+.PHONY: setup demo test bench lint contracts lock audit sbom fuzz chaos
 
 setup: .venv/.ready
 
@@ -45,6 +47,16 @@ contracts: setup
 # Write requirements.lock anew from the ranges in pyproject.toml.
 lock: setup
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate --upgrade pyproject.toml -o requirements.lock
+
+# Known vulnerabilities of what requirements.lock names. Strict: what the service does not know was not audited.
+audit: setup
+	$(BIN)/uv tool run --from "$(AUDIT)" pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
+# A bill of materials (CycloneDX, JSON) of requirements.lock, into dist/.
+sbom: setup
+	@mkdir -p dist
+	$(BIN)/uv tool run --from "$(SBOM)" cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+		--output-reproducible --output-format JSON --output-file dist/mindstream.cdx.json
 
 # Coverage-guided fuzzing of event decoding and picture intake, each for SECONDS.
 SECONDS ?= 60

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from deploy.local import growth
+from deploy.local.customer_key import kept_key
 from deploy.local.errors import PlatformError
 from deploy.local.growth import Say
 from deploy.local.kafka import Kafka
@@ -71,6 +72,7 @@ class Platform:
         self.held: set[str] = set()
         self._lock: IO[str] | None = None
         self.env: dict[str, str] = {}
+        self._customer_key = ""
         self.kafka: Kafka | None = None
 
     def start(self) -> None:
@@ -80,8 +82,9 @@ class Platform:
             PlatformError: what is in the way, in one line.
             SettingsError: a setting of the environment is wrong.
         """
-        load_settings()
+        given = load_settings().customer_key.get_secret_value()
         self._lock = own(self._folder)
+        self._customer_key = given or kept_key(self._folder)
         _check_room(self._folder)
         model = self._options.model or str(CHECKPOINT)
         if not self._options.model:
@@ -197,6 +200,8 @@ class Platform:
             for slot, name in enumerate(self._names(service)):
                 port = self._ports[name] = free_port()
                 own = {"MINDSTREAM_HTTP_PORT": str(port), "MINDSTREAM_SLOT": str(slot)}
+                if service.customers:
+                    own["MINDSTREAM_CUSTOMER_KEY"] = self._customer_key
                 command = [sys.executable, "-m", service.module]
                 child = Child(name, command, {**self.environment(name), **own}, self._log(name))
                 self._children[name] = child

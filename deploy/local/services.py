@@ -17,12 +17,14 @@ class Service:
     probed: bool = True
     #: Whether several share the work of one consumer group, each in a slot of its own.
     scales: bool = False
+    #: Whether it reads customers' ids, and so is told the key that they are hashed with.
+    customers: bool = False
 
 
 MODEL = Service("model", "services.lvlm", after_topics=False)
 SERVICES = (
     MODEL,
-    Service("cobuy", "services.cobuy"),
+    Service("cobuy", "services.cobuy", customers=True),
     Service("extractor", "services.extractor", scales=True),
     Service("generator", "services.generator", scales=True),
     Service("filter", "services.filter", scales=True),

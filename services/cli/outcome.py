@@ -114,6 +114,8 @@ def dead_letters(settings: Settings, since: Ends) -> list[DeadLetters]:
 
 def versions(connection: Any) -> dict[str, Any]:
     """Of everything that had a part in it; models and prompts as the KB's records name them."""
+    from psycopg import sql
+
     from deploy.local.kafka_install import COORDINATES
 
     parts = {
@@ -125,9 +127,10 @@ def versions(connection: Any) -> dict[str, Any]:
             "filter": (f"filter_{part}",),
         }.items()
     }
+    distinct = sql.SQL("SELECT DISTINCT {} FROM kb.intentions")
     used = {
         name: sorted(
-            {row[0] for column in columns for row in connection.execute(f"SELECT DISTINCT {column} FROM kb.intentions")}
+            {row[0] for column in columns for row in connection.execute(distinct.format(sql.Identifier(column)))}
         )
         for name, columns in parts.items()
     }

@@ -13,7 +13,9 @@ def main() -> int:
     settings = configured()
     try:
         from services.cobuy.app import NAME, build, topics_needed
+        from services.cobuy.purchases import customer_key
 
+        customer_key(settings)  # Before anything is asked of Kafka.
         trouble = kafka.topics_trouble(settings, topics_needed(settings))
         if trouble:
             print(f"{NAME}: {trouble}", file=sys.stderr)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.cobuy import baskets
 from services.cobuy.baskets import Basket
-from services.cobuy.purchases import purchase
+from services.cobuy.purchases import customer_key, pseudonymous, purchase
 from services.cobuy.recovery import RestingConsumer, RestingTableManager, RestingTransport
 from services.cobuy.security import broker_credentials
 from services.cobuy.support import Support
@@ -89,6 +90,7 @@ class Cobuy:
 
     def __init__(self, app: Any, settings: Settings, health: Health) -> None:
         self._app, self._settings, self._health = app, settings, health
+        self._customer_key = customer_key(settings)
         #: Writes that Kafka did not take at the first try.
         self._waiting = 0
         self._lag_known: set[Any] = set()
@@ -127,12 +129,15 @@ class Cobuy:
         except TooLarge as refused:
             return await self._set_aside(record, reasons.DEAD_LETTER_REASON_TOO_LARGE, refused)
         except Exception as bug:
-            _log.exception("cobuy failed on %s", record.idempotency_key)
+            # What a bug says may quote the event too; where it happened does not.
+            trace = "".join(traceback.format_tb(bug.__traceback__))
+            _log.error("cobuy failed on %s: %s\n%s", record.idempotency_key, type(bug).__name__, trace)
             return await self._set_aside(record, reasons.DEAD_LETTER_REASON_INTERNAL, bug)
 
     async def _set_aside(self, record: Record, reason: reasons.DeadLetterReason.ValueType, error: Exception) -> str:
         line, kind, room = one_line(error), type(error).__name__, topics.letter_max_bytes(self._settings)
-        _log.warning("dead letter %s (%s): %s", record.idempotency_key, reason_label(reason), line)
+        # Why stands in the letter alone: it may quote the event, and so its customer.
+        _log.warning("dead letter %s (%s)", record.idempotency_key, reason_label(reason))
         letter = dead_letter(record, NAME, reason, line, error_class=kind, attempts=1, room=room)
         try:
             await self._send(letter)
@@ -173,7 +178,7 @@ class Cobuy:
     # -- the steps ---------------------------------------------------------------------------------------------------
 
     async def _by_customer(self, record: Record) -> str:
-        found = purchase(record)
+        found = pseudonymous(purchase(record), self._customer_key)
         name = topics.PURCHASES_BY_CUSTOMER.name(self._settings)
         key = f"c/{found.customer_id}" if found.customer_id else f"o/{found.order_id}"
         await self._send(output(topics.PURCHASES_BY_CUSTOMER, name, key, found, stage=NAME, cause=record))

@@ -1,10 +1,13 @@
-"""A purchase that can be counted, or the reason why not."""
+"""A purchase that can be counted, or the reason why not; and that purchase without its customer's id."""
 
 from __future__ import annotations
+
+import hmac
 
 from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.common.records import Record, check_id, decode, invalid
+from services.common.settings import Settings, SettingsError
 
 #: Event times outside these are mistakes of a unit or a field: seconds since the epoch, 1990 to 2100.
 _EARLIEST, _LATEST = 631_152_000, 4_102_444_800
@@ -32,3 +35,30 @@ def purchase(record: Record) -> Purchase:
     for index, item in enumerate(found.items):
         check_id(f"items[{index}].product_id", item.product_id)
     return found
+
+
+def customer_key(settings: Settings) -> bytes:
+    """The key that customers' ids are hashed with.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    key = settings.customer_key.get_secret_value()
+    if not key:
+        raise SettingsError(
+            "MINDSTREAM_CUSTOMER_KEY: not set; customers' ids are hashed with it (make one: openssl rand -hex 32)"
+        )
+    return key.encode()
+
+
+def pseudonymous(found: Purchase, key: bytes) -> Purchase:
+    """The purchase as it may leave `purchases`: the customer's id hashed, and no field that we do not know of.
+
+    A hash without a key would be no secret: whoever has a list of ids could hash them all.
+    """
+    made = Purchase()
+    made.CopyFrom(found)
+    made.DiscardUnknownFields()
+    if made.customer_id:
+        made.customer_id = hmac.digest(key, made.customer_id.encode(), "sha256").hex()
+    return made

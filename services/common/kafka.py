@@ -253,7 +253,7 @@ def read_all(settings: Settings, topic: str) -> Iterator[Record]:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.partitions])
         left = set(metadata.partitions)
         while left:
-            for message in consumer.consume(500, 1):
+            for message in consumer.consume(500, 0.1):  # It waits the whole time for so many.
                 error = message.error()
                 if error is None:
                     yield to_record(message)

@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 from services.common.settings import Settings
 
+#: At DEBUG these write all they send: records with their customers, SASL's passwords, every prompt and picture.
+_TALKATIVE = ("aiokafka", "faust", "openai")
+
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -30,3 +33,5 @@ def configure(settings: Settings) -> None:
         _JsonLines() if settings.log_json else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))

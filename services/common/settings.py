@@ -27,6 +27,8 @@ _SECRETS_DIR = "MINDSTREAM_SECRETS_DIR"
 #: Options of librdkafka that have an underscore themselves; its callbacks, which no environment can set, aside.
 _UNDERSCORED = {"log_level": "log_level"}
 
+#: Fewer could be guessed, and customers' ids with them.
+_KEY_CHARACTERS = 32
 #: A list written with commas in the environment.
 CommaList = Annotated[str, NoDecode]
 
@@ -91,6 +93,11 @@ class Settings(BaseSettings):
     log_json: bool = Field(False, description="One JSON object per log line instead of text.")
 
     # -- Co-buys -------------------------------------------------------------------------------------------------
+    customer_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of at least 32 characters that customers' ids are hashed with (HMAC-SHA256) as they leave "
+        "`purchases`; the cobuy service does not start without. The embedded platform makes one of its own.",
+    )
     cobuy_min_support: int = Field(2, ge=1, description="Orders that must complete a pair before it is a co-buy.")
     cobuy_window_seconds: float = Field(
         86_400.0,
@@ -238,6 +245,13 @@ class Settings(BaseSettings):
                 # What libpq quotes may be the password: only what separates is repeated.
                 line = re.sub(r'("[]=:/]"|[^"]+)|".*', lambda found: found[1] or "…", " ".join(str(error).split()))
                 raise ValueError(f"libpq cannot read it: {line}") from None
+        return value
+
+    @field_validator("customer_key")
+    @classmethod
+    def _not_to_be_guessed(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < _KEY_CHARACTERS:
+            raise ValueError(f"shorter than {_KEY_CHARACTERS} characters (make one: openssl rand -hex 32)")
         return value
 
     @field_validator("media_url", "datasets_url")

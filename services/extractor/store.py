@@ -17,9 +17,14 @@ from services.common.postgres import world_faults
 SCHEMA = "extractor"
 MIGRATIONS = Path(__file__).parent / "migrations"
 _CONNECTIONS = 4
-_KEY = "product_id = %s AND content_digest = %s AND pipeline_version = %s"
-_FEATURES = f"SELECT features, origin FROM extractor.features WHERE {_KEY}"
-_CLAIM = f"UPDATE extractor.features SET origin = %s WHERE {_KEY} AND origin = ''"
+_FEATURES = """
+    SELECT features, origin FROM extractor.features
+    WHERE product_id = %s AND content_digest = %s AND pipeline_version = %s
+"""
+_CLAIM = """
+    UPDATE extractor.features SET origin = %s
+    WHERE product_id = %s AND content_digest = %s AND pipeline_version = %s AND origin = ''
+"""
 
 
 @dataclass(frozen=True)

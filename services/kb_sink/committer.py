@@ -114,7 +114,7 @@ class PostgresCommitter:
             )
             if not moved.rowcount:
                 raise Fenced(
-                    f"the database is past offset {start} of {topic}/{partition} already: another sink has it. If the "
+                    f"the database is past offset {start} of {topic}/{partition} already: another sink has it. If the "  # noqa: S608  (for people)
                     f"topic was made anew, its offsets are void: DELETE FROM kb.offsets WHERE topic = '{topic}'"
                 )
 
@@ -153,14 +153,15 @@ class PostgresCommitter:
     def _merge(self, table: str, given: Sequence[tuple[Any, ...]]) -> int:
         """COPY into a staging table, then insert what is new; how many rows were written."""
         connection, names, staging = self._connect(), ", ".join(COLUMNS[table]), f"staging_{table}"
+        # Names cannot be parameters; these are `COLUMNS`' own.
         connection.execute(
-            f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS AS SELECT {names} FROM kb.{table} LIMIT 0"
+            f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS AS SELECT {names} FROM kb.{table} LIMIT 0"  # noqa: S608
         )
         self._copy(staging, table, given)
         update = _UPSERTS.get(table, "DO NOTHING")
         distinct, order = _DISTINCT.get(table, ("*", ""))
         return connection.execute(
-            f"INSERT INTO kb.{table} AS t ({names}) SELECT {distinct} FROM {staging} {order} ON CONFLICT {update}"
+            f"INSERT INTO kb.{table} AS t ({names}) SELECT {distinct} FROM {staging} {order} ON CONFLICT {update}"  # noqa: S608
         ).rowcount
 
     def _copy(self, into: str, table: str, given: Sequence[tuple[Any, ...]]) -> None:

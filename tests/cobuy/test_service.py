@@ -34,6 +34,7 @@ def service(settings: Settings, folder: Path, **overrides: str) -> Iterator[subp
         "MINDSTREAM_TOPIC_PARTITIONS": str(settings.topic_partitions),
         "MINDSTREAM_STATE_DIR": str(folder),
         "MINDSTREAM_SESSION_TIMEOUT_SECONDS": "6",
+        "MINDSTREAM_CUSTOMER_KEY": "k" * 32,
         "MINDSTREAM_HTTP_HOST": "127.0.0.1",
         "MINDSTREAM_HTTP_PORT": "0",
         **overrides,

@@ -84,7 +84,7 @@ def test_the_right_ones_work_end_to_end(
         kafka.create_topics(settings, topics.specs(settings))
         made.append(settings)
         own = {"TOPIC_PREFIX": settings.topic_prefix, "TOPIC_PARTITIONS": "1", "EXTRACTOR_TARGET": target}
-        run(module, **env, **own)
+        run(module, CUSTOMER_KEY="k" * 32, **env, **own)
     worker, faust = made
     producer = kafka.plain_producer(worker)
     producer.produce(topics.COBUYS.name(worker), json.dumps({"n": 7}).encode(), b"7")
@@ -97,7 +97,7 @@ def test_the_right_ones_work_end_to_end(
 
 def test_a_worker_says_in_one_line_why_it_is_refused(run: Run, refused: Refused) -> None:
     started = [
-        (name, says, run(module, **settings))
+        (name, says, run(module, CUSTOMER_KEY="k" * 32, **settings))
         for name, (settings, says) in refused.items()
         for module in ((WORKER, FAUST) if name == "wrong password" else (WORKER,))
     ]

@@ -69,7 +69,7 @@ def test_only_workers_with_the_right_certificates_are_served(
         http = free_port()
         common = {
             "KAFKA_BOOTSTRAP_SERVERS": made.kafka_bootstrap_servers, "TOPIC_PREFIX": made.topic_prefix,
-            "SLOT": name[:5], "SESSION_TIMEOUT_SECONDS": "6",
+            "TOPIC_PARTITIONS": "1", "SLOT": name[:5], "SESSION_TIMEOUT_SECONDS": "6",
             "HTTP_PORT": str(http), "MEDIA_URL": made.media_url, "GENERATOR_TARGET": target,
         }  # fmt: skip
         workers[name] = run("services.generator", **common, **tls), http, says

@@ -97,7 +97,7 @@ def dsn(server: Postgres, host: str, **options: object) -> str:
 def sink(kafka: str, run: Run) -> dict[str, str]:
     made = Settings(kafka_bootstrap_servers=kafka, topic_prefix="tls.", topic_partitions=1)
     clients.create_topics(made, topics.specs(made))
-    return {"KAFKA_BOOTSTRAP_SERVERS": kafka, "TOPIC_PREFIX": "tls."}
+    return {"KAFKA_BOOTSTRAP_SERVERS": kafka, "TOPIC_PREFIX": "tls.", "TOPIC_PARTITIONS": "1"}
 
 
 def test_the_right_authority_and_host_work(

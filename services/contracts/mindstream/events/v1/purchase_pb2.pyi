@@ -32,7 +32,9 @@ class Purchase(_message.Message):
     order_id: _builtins.str
     """The shop's own order number; required, unique. A purchase sent again under the same number counts once."""
     customer_id: _builtins.str
-    """Opaque: any stable pseudonym of the customer. Empty for guests, whose orders pair only within themselves."""
+    """Opaque: any stable pseudonym of the customer. Empty for guests, whose orders pair only within themselves.
+    Hashed with a key (HMAC-SHA256, hex) everywhere but in `purchases` and its dead letters.
+    """
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When the order was placed (event time); required."""
