@@ -147,10 +147,10 @@ class Process:
         return self._log.read_text(errors="replace")
 
     def ended(self) -> tuple[int, str]:
-        """Exit code, and the one line that it said; readiness may have said the same before."""
+        """Exit code, and the one line that it said, beside readiness and librdkafka (`%4|...`: a new topic's try)."""
         code, lines = self.process.wait(120), self.output.strip().splitlines()
         assert "Traceback" not in self.output, self.output
-        lines = [line for line in lines if "INFO" not in line[:40] and " is not ready: " not in line]
+        lines = [line for line in lines if "INFO" not in line[:40] and " is not ready: " not in line and line[:1] != "%"]
         assert len(lines) == 1, self.output
         return code, lines[0]
 
