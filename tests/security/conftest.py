@@ -150,7 +150,9 @@ class Process:
         """Exit code, and the one line that it said, beside readiness and librdkafka (`%4|...`: a new topic's try)."""
         code, lines = self.process.wait(120), self.output.strip().splitlines()
         assert "Traceback" not in self.output, self.output
-        lines = [line for line in lines if "INFO" not in line[:40] and " is not ready: " not in line and line[:1] != "%"]
+        lines = [
+            line for line in lines if "INFO" not in line[:40] and " is not ready: " not in line and line[:1] != "%"
+        ]
         assert len(lines) == 1, self.output
         return code, lines[0]
 
