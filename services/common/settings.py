@@ -65,7 +65,10 @@ class Settings(BaseSettings):
     concurrency: int = Field(16, ge=1, description="Model calls a worker has in flight at once.")
     commit_interval_seconds: float = Field(0.1, gt=0, description="Longest wait of a finished record for its commit.")
     session_timeout_seconds: float = Field(
-        10.0, gt=0, description="Silence after which Kafka gives a worker's partitions away."
+        8.0,
+        gt=0,
+        description="Silence after which Kafka gives a worker's partitions away: so long they stand still when it is "
+        "killed, started again or not. Brokers take no less than 6 by their own default.",
     )
     transaction_timeout_seconds: float = Field(30.0, gt=0, description="Longest a Kafka transaction may stay open.")
     drain_seconds: float = Field(20.0, ge=0, description="On SIGTERM: time to finish what is in flight.")

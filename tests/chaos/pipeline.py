@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -51,6 +52,10 @@ _SETTINGS = {
     "MINDSTREAM_PARK_GRACE_SECONDS": "20",
     "MINDSTREAM_RELEASE_INTERVAL_SECONDS": "20",
 }
+
+
+_CLONE_NEWNS = 0x00020000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Stuck(Exception):
@@ -247,21 +252,27 @@ class Pipeline:
 def running(folder: Path, say: Callable[[str], None], settings: dict[str, str] | None = None) -> Iterator[Pipeline]:
     """A pipeline in a new folder, its disks of their own where that can be had; all gone at the end."""
     folder.mkdir(mode=0o755)
-    disks = [name for name in DISKS if _mount(folder / name, DISKS[name])]
+    disks = _mount(folder)
     pipeline = Pipeline(folder, say, settings)
     try:
         pipeline.platform.start()
         yield pipeline
     finally:
         pipeline.close()
-        for name in disks:
-            subprocess.run(["umount", "--lazy", folder / name], check=False)
+        for disk in disks:
+            subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def _mount(folder: Path, size: int) -> bool:
-    """A disk of its own at `folder`, in memory; False where we may not."""
-    folder.mkdir()
+def _mount(folder: Path) -> list[Path]:
+    """Disks of their own in memory, where root can have them; nobody else sees them, and they end with this process."""
+    disks = {folder / name: size for name, size in DISKS.items()}
+    for disk in disks:
+        disk.mkdir()
     if os.geteuid():
-        return False
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(folder)]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        return []
+    if _libc.unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "no mount namespace of our own")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    for disk, size in disks.items():
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(disk)], check=True)
+    return list(disks)

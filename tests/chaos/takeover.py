@@ -17,6 +17,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+
 from deploy.local.kafka import Kafka
 from services.common.settings import Settings
 from tests.common.runtime.conftest import Bench, wait_for
@@ -58,11 +60,11 @@ def measure(bench: Bench, session_seconds: float, *, again: bool, patience: floa
         shop.over.wait(patience)
     finally:
         shop.over.set()
-        shop.join()
         for worker in workers.values():
             worker.terminate()
         for worker in workers.values():
             _end(worker)
+    shop.join()
     return _pause(bench, killed - 1)
 
 
@@ -73,7 +75,10 @@ def _members(bench: Bench) -> int:
     settings = bench.settings()
     client = kafka.admin(settings)  # Kept: its futures die with it.
     group = topics.group_id(settings, "extractor")
-    found = client.describe_consumer_groups([group])[group].result(10)
+    try:
+        found = client.describe_consumer_groups([group])[group].result(20)
+    except (KafkaException, TimeoutError):
+        return 0  # Its coordinator is being made.
     return sum(bool(one.assignment and one.assignment.topic_partitions) for one in found.members)
 
 
