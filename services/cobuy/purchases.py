@@ -6,7 +6,7 @@ import hmac
 
 from mindstream.events.v1.purchase_pb2 import Purchase
 
-from services.common.records import Record, check_id, decode, invalid
+from services.common.records import Record, check_id, check_time, decode, invalid
 from services.common.settings import Settings, SettingsError
 
 #: Event times outside these are mistakes of a unit or a field: seconds since the epoch, 1990 to 2100.
@@ -26,6 +26,7 @@ def purchase(record: Record) -> Purchase:
         check_id("customer_id", found.customer_id)
     if not found.HasField("occurred_at"):
         raise invalid("occurred_at is missing")
+    check_time("occurred_at", found.occurred_at)
     if not _EARLIEST <= found.occurred_at.seconds <= _LATEST:
         raise invalid(f"occurred_at is {found.occurred_at.seconds} s after 1970: outside 1990 to 2100")
     if not found.items:

@@ -160,6 +160,8 @@ def decode(record: Record, message: type[M], *, json_allowed: bool) -> M:
                 raise EventFault(
                     reasons.DEAD_LETTER_REASON_CONTENT_TYPE, "JSON is not taken on this topic, only protobuf"
                 )
+            if not record.value.lstrip().startswith(b"{"):  # Of an empty list json_format makes an empty message.
+                raise json_format.ParseError("not a JSON object")
             return json_format.Parse(record.value, message(), max_recursion_depth=20)
         return message.FromString(record.value)
     except (DecodeError, json_format.ParseError, UnicodeDecodeError, RecursionError) as error:

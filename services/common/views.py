@@ -13,6 +13,7 @@ from mindstream.inference.v1.intention_generator_pb2 import ProductPair
 
 from services.common.errors import EventFault
 from services.common.media import MediaStore
+from services.common.records import invalid
 from services.common.settings import Settings
 
 
@@ -24,6 +25,17 @@ async def image_ref(digest: str, media: MediaStore, settings: Settings) -> Image
         return ImageRef(digest=digest, content=await asyncio.to_thread(media.get, digest))
     except KeyError:
         raise EventFault(reasons.DEAD_LETTER_REASON_IMAGE, f"no picture {digest} in the media store") from None
+
+
+def checked(featured: FeaturedCoBuy) -> FeaturedCoBuy:
+    """`featured` if it says which pair it is and holds both products' features.
+
+    Raises:
+        EventFault: it does not.
+    """
+    if not (featured.cobuy.pair_id and featured.HasField("product_a") and featured.HasField("product_b")):
+        raise invalid("pair id or product features are missing")
+    return featured
 
 
 async def product_pair(featured: FeaturedCoBuy, media: MediaStore, settings: Settings) -> ProductPair:

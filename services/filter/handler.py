@@ -27,7 +27,7 @@ from services.common.records import Record, decode, output
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
-from services.common.views import model_call, now, product_pair
+from services.common.views import checked, model_call, now, product_pair
 
 NAME = "filter"
 
@@ -60,7 +60,7 @@ class Filter:
         made = decode(record, CandidateIntentions, json_allowed=False)
         asked = [candidate for candidate in made.candidates if candidate.text]
         judged = JudgedIntentions(
-            featured=made.featured, generated_by=made.generated_by, threshold=self._settings.filter_threshold
+            featured=checked(made.featured), generated_by=made.generated_by, threshold=self._settings.filter_threshold
         )
         scores: dict[str, float] = {}
         if asked:

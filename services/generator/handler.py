@@ -16,7 +16,7 @@ from services.common.records import Record, decode, output
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
-from services.common.views import model_call, product_pair
+from services.common.views import checked, model_call, product_pair
 
 NAME = "generator"
 
@@ -45,7 +45,7 @@ class Generator:
 
     async def featured(self, record: Record) -> Result:
         """Candidates of one co-buy under every relation."""
-        featured = decode(record, FeaturedCoBuy, json_allowed=False)
+        featured = checked(decode(record, FeaturedCoBuy, json_allowed=False))
         request = GenerateRequest(
             idempotency_key=record.idempotency_key,
             pairs=[await product_pair(featured, self._media, self._settings)],

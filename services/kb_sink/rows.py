@@ -51,6 +51,8 @@ def rows(record: Record) -> Rows:
     cobuy, source = featured.cobuy, featured.source
     if not (cobuy.pair_id and featured.product_a.content_digest and featured.product_b.content_digest):
         raise invalid("pair id or product features are missing")
+    if not 0 <= judged.threshold <= 1:
+        raise invalid(f"threshold {judged.threshold} is not from 0 to 1")
     if cobuy.support >= 2**63:
         raise invalid(f"support {cobuy.support} is out of range")
     a, b = featured.product_a.extracted_by, featured.product_b.extracted_by
@@ -74,6 +76,8 @@ def rows(record: Record) -> Rows:
         _check_key("intention's key", pair, key)
         if relation not in BY_NAME:
             raise invalid(f"intention {key}: unknown relation {relation!r}")
+        if not 0 <= one.score <= 1:  # NaN is neither.
+            raise invalid(f"intention {key}: score {one.score} is not from 0 to 1")
         if sample >= 2**31 or tokens >= 2**31:
             raise invalid(f"intention {key}: sample or tokens out of range")
         accepted = one.verdict == VERDICT_ACCEPTED

@@ -29,7 +29,9 @@ def nearly_good(draw: st.DrawFn) -> JudgedIntentions:
     featured.cobuy.pair_id = featured.cobuy.pair_id or "a|b"
     for features in (featured.product_a, featured.product_b):
         features.content_digest = features.content_digest or "sha256:1"
+    made.threshold = draw(st.floats(0, 1))
     for number, one in enumerate(made.judged):
+        one.score = draw(st.floats(0, 1))
         one.intention.intention_id = one.intention.intention_id or f"i{number}"
         one.intention.relation = draw(st.sampled_from(RELATIONS)).name
     return made
