@@ -25,6 +25,8 @@ from services.common.topics import Topic
 #: Headers of markers: the offset of the letter that was replayed, or purged.
 REPLAYED, PURGED = "mindstream-dlq-replayed", "mindstream-dlq-purged"
 _SECONDS = 30.0
+#: Letters marked in one transaction: librdkafka holds 100,000 records at the most.
+_MARKED_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -162,13 +164,13 @@ def purge(settings: Settings, chosen: Iterable[Letter]) -> int:
     They are gone from every list at once; Kafka frees the space of those that no letter stands before.
 
     Raises:
-        WorldFault: Kafka did not take it, or a replay took over; nothing is purged, or only the space is not freed.
+        WorldFault: Kafka did not take it, or a replay took over; what was marked before is purged.
     """
     try:
         producer, found = _alone(settings, chosen, also_replayed=True)
-        if found:
+        for start in range(0, len(found), _MARKED_AT_ONCE):
             producer.begin_transaction()
-            for letter in found:
+            for letter in found[start : start + _MARKED_AT_ONCE]:
                 _mark(producer, letter, PURGED)
             producer.commit_transaction(_SECONDS)
         for queue in _queues_of(found):

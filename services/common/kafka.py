@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from services.common.errors import TooLarge, WorldFault
-from services.common.records import Output, Record, raw_headers
+from services.common.records import UNREADABLE, Headers, Output, Record, raw_headers
 from services.common.settings import Settings, librdkafka_options
 from services.common.topics import HEADROOM_BYTES, TopicSpec, letter_max_bytes
 
@@ -79,9 +79,16 @@ def to_record(message: Message) -> Record:
         offset,
         key.encode() if isinstance(key, str) else key,
         (value.encode() if isinstance(value, str) else value) or b"",
-        raw_headers(message.headers()),  # type: ignore[arg-type]
+        _headers(message),
         message.timestamp()[1],
     )
+
+
+def _headers(message: Message) -> Headers:
+    try:
+        return raw_headers(message.headers())  # type: ignore[arg-type]
+    except (SystemError, UnicodeDecodeError):  # The broker takes any bytes for a header's name.
+        return [(UNREADABLE, b"")]
 
 
 def admin(settings: Settings) -> AdminClient:
@@ -245,7 +252,9 @@ def read_all(settings: Settings, topic: str) -> Iterator[Record]:
     Raises:
         KafkaException: no such topic, or the broker does not answer.
     """
-    consumer = reader(settings, f"{settings.topic_prefix}mindstream.reader", **{"enable.partition.eof": True})
+    # At the end there is nothing to wait for, neither for the broker (its half second) nor for a full batch.
+    ours = {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
+    consumer = reader(settings, f"{settings.topic_prefix}mindstream.reader", **ours)
     try:
         metadata = consumer.list_topics(topic, timeout=10).topics[topic]
         if metadata.error:
@@ -253,7 +262,7 @@ def read_all(settings: Settings, topic: str) -> Iterator[Record]:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.partitions])
         left = set(metadata.partitions)
         while left:
-            for message in consumer.consume(500, 0.1):  # It waits the whole time for so many.
+            for message in consumer.consume(500, 0.02):
                 error = message.error()
                 if error is None:
                     yield to_record(message)

@@ -38,7 +38,9 @@ def lags(settings: Settings) -> list[Lag]:
         name = topic.name(settings)
         for group in topic.readers:
             read = [name, topics.retry_name(name, group)] if topic.parks else [name]
-            consumer = kafka.reader(settings, topics.group_id(settings, group), **{"enable.partition.eof": True})
+            consumer = kafka.reader(
+                settings, topics.group_id(settings, group), **{"enable.partition.eof": True, "fetch.wait.max.ms": 10}
+            )
             try:
                 found += [Lag(group, one, _lag(consumer, one, present.get(one, 0))) for one in read]
             finally:

@@ -17,7 +17,7 @@ from mindstream.events.v1.cobuy_pb2 import CoBuy
 from typer.testing import CliRunner
 
 from services.cli.main import app
-from services.common import kafka, topics
+from services.common import dead_letter_queue, kafka, topics
 from services.common.dead_letter_queue import Queue, letters, purge, queues, replay
 from services.common.dead_letters import dead_letter
 from services.common.records import Record
@@ -220,7 +220,8 @@ def test_what_another_replay_sent_meanwhile_is_left_out(installation: Settings) 
     assert sent_pairs(installation) == ids
 
 
-def test_what_is_purged_is_gone_and_its_space_is_freed(installation: Settings) -> None:
+def test_what_is_purged_is_gone_and_its_space_is_freed(installation: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letter_queue, "_MARKED_AT_ONCE", 3)
     set_aside(installation, 3)
     queue = of_cobuys(installation)
     assert invoke("purge", "--reason", "undecodable", "--dry-run")[1].strip() == "1 would be purged"
