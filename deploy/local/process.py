@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +20,9 @@ from typing import Any
 from deploy.local.errors import PlatformError
 
 _PR_SET_PDEATHSIG = 1
+#: Ports that a system gives to no outgoing connection: one of them could have a server's port while it starts again,
+#: even the connection of a client that looks for that very server.
+_PORTS = range(20_000, 32_768)
 # Loaded here: nothing may be imported between fork and exec.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -143,15 +148,24 @@ def free_port(wanted: int = 0) -> int:
     """A free TCP port on loopback; `wanted` itself where it is not 0.
 
     Raises:
-        PlatformError: the wanted port is taken.
+        PlatformError: the wanted port is taken, or every port is.
     """
+    if wanted:
+        return _bound(wanted)
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(PlatformError):
+            return _bound(port)
+    raise PlatformError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")
+
+
+def _bound(port: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise PlatformError(f"port {wanted} is taken ({error.strerror}): choose another or leave it free") from None
-        return int(probe.getsockname()[1])
+            raise PlatformError(f"port {port} is taken ({error.strerror}): choose another or leave it free") from None
+    return port
 
 
 def listens(port: int) -> bool:

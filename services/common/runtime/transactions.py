@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from services.common.errors import TooLarge
-from services.common.kafka import producer_config
+from services.common.kafka import existing_topics, producer_config
 from services.common.records import Output
 from services.common.runtime.stage import Aborted, Fenced, Finished, Partition
 from services.common.settings import Settings
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 _TRY_SECONDS = 2.0
 #: A connection that is idle for so long is closed, milliseconds.
 _IDLE_MS = 5000
+#: A call that lasts so long, while the broker answers others, will never return.
+_HANG_SECONDS = 10.0
 
 
 class KafkaCommitter:
@@ -35,7 +38,7 @@ class KafkaCommitter:
     ) -> None:
         """`heartbeat` is called between tries and says whether to go on trying; `client` makes the producer."""
         self._id = f"{settings.topic_prefix}mindstream.{stage}.{settings.worker_slot}"
-        self._heartbeat, self._client = heartbeat, client
+        self._settings, self._heartbeat, self._client = settings, heartbeat, client
         timeout_ms = int(settings.transaction_timeout_seconds * 1000)
         self._config = producer_config(
             settings,
@@ -47,15 +50,15 @@ class KafkaCommitter:
                 "queue.buffering.max.kbytes": 131_072,
                 "linger.ms": 1,
                 "delivery.report.only.error": True,
-                # Ends a hang of librdkafka: offsets that are on their way when the group's coordinator restarts wait
-                # for its connection's next change, which never comes of a broker that metadata has lost for a moment
-                # (librdkafka issues 5511 and 5456). The end of an idle connection is such a change.
+                # Ends most hangs of librdkafka (see `_returning`): the end of an idle connection is a change of one.
                 "connections.max.idle.ms": _IDLE_MS,
             },
         )
         self._producer: Producer | None = None
         #: Why the broker refused a record of the open transaction for its size; empty while it did not.
         self._too_large = ""
+        #: Whether a call is still in librdkafka and will stay there.
+        self._hung = False
 
     def open(self) -> None:
         """Register the transactional id."""
@@ -69,6 +72,8 @@ class KafkaCommitter:
     def commit(self, batch: Sequence[Finished], offsets: Mapping[Partition, int], consumer: Consumer) -> None:
         """One transaction; see Committer."""
         producer = self._live
+        if self._hung:
+            raise Fenced(f"transactional id {self._id}: librdkafka does not return")
         self._too_large = ""
         self._attempt(producer.begin_transaction)
         positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
@@ -77,7 +82,9 @@ class KafkaCommitter:
                 for output in finished.result.outputs:
                     self._produce(output)
             group = consumer.consumer_group_metadata()
-            self._attempt(lambda: producer.send_offsets_to_transaction(positions, group, _TRY_SECONDS))
+            self._attempt(
+                lambda: self._returning(lambda: producer.send_offsets_to_transaction(positions, group, _TRY_SECONDS))
+            )
             self._attempt(lambda: producer.commit_transaction(_TRY_SECONDS))
         except Aborted:
             producer.poll(0)
@@ -133,6 +140,44 @@ class KafkaCommitter:
                     raise Fenced(f"transactional id {self._id}: {error.str()}") from None
                 self._abort()
                 raise Aborted(error.str()) from None
+
+    def _returning(self, call: Callable[[], Any]) -> None:
+        """Run a call that librdkafka may never return from, whatever its timeout.
+
+        Offsets that are on their way when the group's coordinator restarts wait for the next change of a connection,
+        which may never come where metadata has lost the broker for a moment (librdkafka issues 5511 and 5456).
+
+        Raises:
+            Fenced: it does not return, though the broker is there, or this process is to end; nothing can be done with
+                this producer any more.
+        """
+        done, failures = threading.Event(), list[BaseException]()
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as failure:
+                failures.append(failure)
+            finally:
+                done.set()
+
+        threading.Thread(target=run, name="offsets", daemon=True).start()
+        there_since = 0.0
+        while not done.wait(_TRY_SECONDS):
+            wanted = self._heartbeat()
+            there_since = (there_since or time.monotonic()) if self._broker_answers() else 0.0
+            if not wanted or (there_since and time.monotonic() - there_since > _HANG_SECONDS):
+                self._hung = True
+                raise Fenced(f"transactional id {self._id}: librdkafka does not return from sending offsets")
+        if failures:
+            raise failures[0]
+
+    def _broker_answers(self) -> bool:
+        try:
+            existing_topics(self._settings, timeout=_TRY_SECONDS)
+        except KafkaException:
+            return False
+        return True
 
     def _abort(self) -> None:
         deadline = time.monotonic() + 30

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from deploy.local.kafka import Kafka
+from services.common.runtime import transactions
+from services.common.runtime.worker import Worker
 from tests.common.runtime.conftest import Bench, wait_for
 from tests.common.runtime.model import Model, serve
+from tests.common.runtime.program import stage
 from tests.conftest import await_ready
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -40,9 +45,14 @@ def bench(broker: Kafka) -> Iterator[Bench]:
     server.stop(0)
 
 
-def test_a_commit_under_way_outlives_the_broker(broker: Kafka, bench: Bench) -> None:
+@pytest.mark.parametrize("idle_ms", [transactions._IDLE_MS, 0])
+def test_a_commit_under_way_outlives_the_broker(
+    broker: Kafka, bench: Bench, monkeypatch: pytest.MonkeyPatch, idle_ms: int
+) -> None:
+    # Without the idle connections' end librdkafka hangs for good, and the worker is started anew.
+    monkeypatch.setattr(transactions, "_IDLE_MS", idle_ms)
     bench.send(*({"n": n} for n in range(6000)))
-    with bench.worker("0"), bench.worker("1"):
+    with _supervised(bench, "0"), _supervised(bench, "1"):
         wait_for(lambda: bench.committed() > 0, "some committed")
         process = broker.child.process
         assert process is not None
@@ -50,5 +60,26 @@ def test_a_commit_under_way_outlives_the_broker(broker: Kafka, bench: Bench) -> 
         process.wait()
         broker.start()
         await_ready(broker.child, broker.ready)
-        wait_for(lambda: bench.committed() >= 6000, "all committed", 150)
+        wait_for(lambda: len(bench.numbers()) >= 6000, "all committed", 150)
     assert bench.numbers() == list(range(6000))
+
+
+@contextmanager
+def _supervised(bench: Bench, slot: str) -> Iterator[None]:
+    """A worker in a thread; a new one where it ends."""
+    workers: list[Worker] = []
+    over = threading.Event()
+
+    def supervise() -> None:
+        while not over.is_set():
+            settings = bench.settings(slot)
+            workers.append(Worker(stage(settings), settings))
+            workers[-1].run()
+
+    thread = threading.Thread(target=supervise, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    workers[-1].stop()
+    thread.join(60)
+    assert not thread.is_alive()

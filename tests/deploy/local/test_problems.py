@@ -84,3 +84,10 @@ def test_no_cluster_id_looks_like_an_option() -> None:
     ids = [cluster_id(uuid.UUID(int=first << 120)) for first in range(256)]
     assert not [written for written in ids if written.startswith("-")]
     assert {len(written) for written in ids} == {22}
+
+
+def test_no_outgoing_connection_is_given_a_servers_port() -> None:
+    lowest, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [free_port() for _ in range(50)]
+    assert max(ports) < lowest
+    assert len(set(ports)) > 40
