@@ -80,12 +80,12 @@ def test_secrets_in_files_are_used_and_never_said(
         cobuy = run("services.cobuy", **common)
         sink = run("services.kb_sink", HTTP_PORT=str(sink_port), **common)
         server = run("services.lvlm", HTTP_PORT=str(server_port), **ask)
+        failed = refused(run, common, postgres_server, postgres)
         send(made, [(order(1, "a", "b", customer="c"), []), (order(2, "a", "b", customer="d"), [])])
         wait_for(lambda: pairs(made) == ["a|b"], "the co-buy")
         wait_for(lambda: why(sink_port) == "ready", "the sink is ready")
         wait_for(lambda: why(server_port) == "ready", f"the model server is ready: {server.output}")
         assert endpoint.keys == {f"Bearer {API_KEY}"}
-        failed = refused(run, common, postgres_server, postgres)
         endpoint.failing += [401] * 10
         failed.append(run("services.lvlm", **ask))
         assert [process.process.wait(120) for process in failed] == [3, 3, 3, 2, 2, 2]
