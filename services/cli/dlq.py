@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from mindstream.events.v1.dead_letter_pb2 import DeadLetterReason
 
 from services.cli.common import InputError, one_line_errors, print_json, settings_for
-from services.common.errors import reason_label
+from services.common.errors import printable, reason_label
 from services.common.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def show(
         return
     for one in found:
         state = " (replayed)" if one["replayed"] else ""
-        print(f"{one['queue']}/{one['offset']}{state}: {one['reason']}: {one['message']}")
+        print(f"{one['queue']}/{one['offset']}{state}: {one['reason']}: {printable(one['message'])}")
         if one["cut_from_bytes"] is not None:
             print(f"  cut: the event was {one['cut_from_bytes']} bytes; replay needs --edit")
-        print(f"  stood at {one['origin']}, tried {one['attempts']} times, set aside {one['at']}")
-        print(f"  {json.dumps(one['event'], ensure_ascii=False)[:2000]}")
+        print(f"  stood at {printable(one['origin'])}, tried {one['attempts']} times, set aside {one['at']}")
+        print(f"  {printable(json.dumps(one['event'], ensure_ascii=False))[:2000]}")
 
 
 def _described(letter: Letter) -> dict[str, Any]:

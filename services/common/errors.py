@@ -47,10 +47,14 @@ class TooLarge(WorldFault):
         super().__init__("kafka", message)
 
 
+def printable(text: str) -> str:
+    """Text with escapes in place of what a terminal would obey, or UTF-8 cannot carry: it may quote an event."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_line(error: Exception) -> str:
-    """What an error says, as one line that UTF-8 can carry."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    return line.encode("utf-8", "backslashreplace").decode()
+    """What an error says, as one line for people."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def reason_label(reason: DeadLetterReason.ValueType) -> str:

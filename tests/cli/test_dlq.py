@@ -131,6 +131,17 @@ def test_an_event_that_json_cannot_say_is_shown_as_bytes(installation: Settings)
     assert invoke("replay", "--reason", "internal")[0] == 0
 
 
+def test_what_an_event_says_cannot_command_the_terminal(installation: Settings) -> None:
+    event = CoBuy(product_a="\x9b2J\u202e", product_b="\x1b]0;title\x07")
+    record = Record(topics.COBUYS.name(installation), 0, 9, b"k", event.SerializeToString())
+    reason = reasons.DEAD_LETTER_REASON_INTERNAL
+    out = dead_letter(record, "extractor", reason, "why \x1b[2J", error_class="E", attempts=1, room=1 << 20)
+    kafka.send(kafka.plain_producer(installation), [out])
+    code, output = invoke("show", "--reason", "internal")
+    assert (code, "why \\x1b[2J" in output) == (0, True)
+    assert all(line.isprintable() for line in output.splitlines())
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
