@@ -23,6 +23,7 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.cobuy import baskets
 from services.cobuy.baskets import Basket
+from services.cobuy.headers import tolerate_any_names
 from services.cobuy.purchases import customer_key, pseudonymous, purchase
 from services.cobuy.recovery import RestingConsumer, RestingTableManager, RestingTransport
 from services.cobuy.security import broker_credentials
@@ -31,7 +32,7 @@ from services.common import metrics, topics
 from services.common.dead_letters import cut, dead_letter
 from services.common.errors import EventFault, TooLarge, one_line, reason_label
 from services.common.pairs import pair_id
-from services.common.records import Output, Record, check_size, decode, output, raw_headers
+from services.common.records import Output, Record, check_record, decode, output, raw_headers
 from services.common.runtime.stage import Health
 from services.common.settings import Settings
 
@@ -43,6 +44,7 @@ _SENT_AT_ONCE = 500
 
 def build(settings: Settings, health: Health) -> Any:
     """The Faust app of the settings."""
+    tolerate_any_names()
     brokers = [f"kafka://{address.strip()}" for address in settings.kafka_bootstrap_servers.split(",")]
     largest = topics.letter_max_bytes(settings) + topics.HEADROOM_BYTES
     app = faust.App(
@@ -122,7 +124,7 @@ class Cobuy:
     async def _guarded(self, step: Callable[[Record], Awaitable[str]], record: Record) -> str:
         """Run a step; what it raises becomes a dead letter, never an exception in Faust."""
         try:
-            check_size(record, self._settings.event_max_bytes)
+            check_record(record, self._settings.event_max_bytes)
             return await step(record)
         except EventFault as fault:
             return await self._set_aside(record, fault.reason, fault)

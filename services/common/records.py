@@ -28,6 +28,8 @@ _PROTOBUF_TYPES = {PROTOBUF, "application/x-protobuf", "application/vnd.google.p
 _JSON = re.compile(rb"[ \t\r]*\{|\s*\{\s*[\"}]")
 #: Where a parked or replayed record first stood: "topic/partition/offset".
 ORIGIN = "mindstream-origin"
+#: In the place of headers of which one has a name that is no UTF-8: clients cannot read these.
+UNREADABLE = "mindstream-unreadable-headers"
 #: What a protobuf timestamp may hold, years 1 to 9999: seconds since the epoch.
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
 #: Bytes of key and headers an event may have; the rest of the headroom is for the headers that stages add.
@@ -171,12 +173,16 @@ def decode(record: Record, message: type[M], *, json_allowed: bool) -> M:
         ) from None
 
 
-def check_size(record: Record, limit: int) -> None:
-    """Check the size of a record's value, and of its key and headers: whatever passes fits in every topic of ours.
+def check_record(record: Record, limit: int) -> None:
+    """Check what comes before decoding: that headers can be read, and the size of the value, and of key and headers.
+
+    Whatever passes fits in every topic of ours.
 
     Raises:
-        EventFault: too large.
+        EventFault: unreadable, or too large.
     """
+    if UNREADABLE in record.header:
+        raise EventFault(reasons.DEAD_LETTER_REASON_UNDECODABLE, "a header's name is not UTF-8; no header is kept")
     if len(record.value) > limit:
         message = f"{len(record.value)} bytes; at most {limit}"
     elif record.envelope_bytes > _ENVELOPE_BYTES and not is_retry(record.topic):  # There ours are among them.

@@ -11,7 +11,7 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.common import dead_letters
 from services.common.errors import EventFault
-from services.common.records import JSON, ORIGIN, PROTOBUF, Record, check_size, content_type, decimal
+from services.common.records import JSON, ORIGIN, PROTOBUF, Record, check_record, content_type, decimal
 
 
 def record(topic: str, origin: str) -> Record:
@@ -42,15 +42,15 @@ def test_a_number_in_a_header_is_in_range_or_nothing(text: str, below: int) -> N
 
 
 def test_key_and_headers_count_too() -> None:
-    check_size(Record("t", 0, 0, b"k", b"v" * 10), 10)
-    check_size(Record("t", 0, 0, b"k" * 32_000, b"v"), 10)
+    check_record(Record("t", 0, 0, b"k", b"v" * 10), 10)
+    check_record(Record("t", 0, 0, b"k" * 32_000, b"v"), 10)
     for big in (
         Record("t", 0, 0, b"k", b"v" * 11),
         Record("t", 0, 0, b"k" * 33_000, b"v"),
         Record("t", 0, 0, b"k", b"v", [("h", b"x" * 33_000)]),
     ):
         with pytest.raises(EventFault) as fault:
-            check_size(big, 10)
+            check_record(big, 10)
         assert fault.value.reason == reasons.DEAD_LETTER_REASON_TOO_LARGE
 
 

@@ -20,7 +20,7 @@ from mindstream.events.v1 import dead_letter_pb2 as reasons
 from services.common import metrics
 from services.common.dead_letters import cut, dead_letter
 from services.common.errors import EventFault, Parked, ServerCrashed, TooLarge, WorldFault, one_line, reason_label
-from services.common.records import ORIGIN, Output, Record, check_size, decimal
+from services.common.records import ORIGIN, Output, Record, check_record, decimal
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Handler, Result, Stage
 from services.common.runtime.window import Entry
@@ -160,7 +160,7 @@ class Dispatcher:
         while not entry.dropped:
             attempts += 1
             try:
-                check_size(record, self._settings.event_max_bytes)
+                check_record(record, self._settings.event_max_bytes)
                 handler = self._handlers[record.topic]
                 result = await (self._handle_alone(handler, record) if crashes else handler(record))
                 self._check_size(result)

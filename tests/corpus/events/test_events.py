@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -36,6 +38,7 @@ from services.lvlm.engine import Engine
 from tests.cobuy.test_service import service as cobuy
 from tests.corpus.events import neighbours
 from tests.corpus.events.cases import LIMIT, Case, cases
+from tests.corpus.events.raw_headers import RECORDS
 from tests.corpus.table import seen
 from tests.lvlm.fixtures import checkpoint, engine
 
@@ -114,10 +117,7 @@ class Bench:
     def check(self, topic: Topic, group: str, offsets: dict[int, Case], passed: Callable[[], set[str]]) -> None:
         """Wait for the last good event; all of them came through, and every case ended as it should."""
         good = {neighbours.made_of(topic, number) for number in range(1, len(offsets) + 1)}
-        deadline = time.monotonic() + 120
-        while missing := good - passed():
-            assert time.monotonic() < deadline, f"good events that did not come through: {sorted(missing)}"
-            threading.Event().wait(0.2)
+        await_all(good, passed)
         letters = {}
         for record in kafka.read_all(self.settings, topics.dlq_name(topic.name(self.settings), group)):
             assert dead_letters.read(record).offset not in letters, "set aside twice"
@@ -142,6 +142,19 @@ class Bench:
             else:
                 assert dead_letters.value_bytes(letter) == len(case.value or b"")
         assert not wrong, "\n".join(wrong)
+
+
+def await_all(good: set[str], passed: Callable[[], set[str]]) -> None:
+    deadline = time.monotonic() + 120
+    while missing := good - passed():
+        assert time.monotonic() < deadline, f"did not come through: {sorted(missing)}"
+        threading.Event().wait(0.2)
+
+
+def pairs(bench: Bench) -> set[str]:
+    """Of the co-buys that were counted."""
+    records = kafka.read_all(bench.settings, topics.COBUYS.name(bench.settings))
+    return {CoBuy.FromString(record.value).pair_id for record in records}
 
 
 def of(topic: Topic) -> list[Case]:
@@ -186,6 +199,31 @@ def working(stage: Stage, settings: Settings, committer: Committer | None = None
     assert codes == [0]
 
 
+@pytest.mark.parametrize("topic", [topics.PURCHASES, topics.JUDGED], ids=["faust", "librdkafka"])
+def test_a_header_whose_name_is_no_utf8_stops_nobody(bench: Bench, tmp_path: Path, topic: Topic) -> None:
+    """No client but these two writes such a name, and the broker keeps it."""
+    name, value = topic.name(bench.settings), neighbours.event(topic, 0).SerializeToString()
+    command = [sys.executable, "-m", "tests.corpus.events.raw_headers", bench.settings.kafka_bootstrap_servers]
+    subprocess.run([*command, name, value.hex()], check=True)
+    producer = kafka.plain_producer(bench.settings)
+    producer.produce(name, neighbours.event(topic, 1000).SerializeToString(), b"good", 0)
+    assert producer.flush(30) == 0
+    if topic is topics.PURCHASES:
+        with cobuy(bench.settings, tmp_path, MINDSTREAM_COBUY_MIN_SUPPORT="1") as process:
+            await_all({"a1000|b1000"}, lambda: pairs(bench))
+            assert process.poll() is None
+    else:
+        with working(sink(bench.settings), bench.settings, PostgresCommitter(bench.settings)):
+            await_all({"a1000|b1000"}, lambda: bench.column("SELECT pair_id FROM kb.pairs"))
+    letters = list(kafka.read_all(bench.settings, topics.dlq_name(name, topic.readers[0])))
+    assert [(letter.key, letter.value, dead_letters.original_headers(letter)) for letter in letters] == [
+        (b"raw", value, [])
+    ] * RECORDS
+    assert {letter.text_header("mindstream-dlq-reason") for letter in letters} == {"undecodable"}
+    line = letters[0].text_header("mindstream-dlq-message")
+    seen(f"events: {topic.base}", "a header's name that is no UTF-8", "undecodable", f"undecodable: {line}")
+
+
 def test_there_are_enough_of_each() -> None:
     names = [(case.topic.base, case.name) for case in CASES]
     assert len(set(names)) == len(names) >= 60
@@ -197,13 +235,8 @@ def test_there_are_enough_of_each() -> None:
 def test_purchases(bench: Bench, tmp_path: Path) -> None:
     offsets = bench.send(topics.PURCHASES)
     given = {"MINDSTREAM_EVENT_MAX_BYTES": str(LIMIT), "MINDSTREAM_COBUY_MIN_SUPPORT": "1"}
-
-    def pairs() -> set[str]:
-        records = kafka.read_all(bench.settings, topics.COBUYS.name(bench.settings))
-        return {CoBuy.FromString(record.value).pair_id for record in records}
-
     with cobuy(bench.settings, tmp_path, **given) as process:
-        bench.check(topics.PURCHASES, "cobuy", offsets, pairs)
+        bench.check(topics.PURCHASES, "cobuy", offsets, lambda: pairs(bench))
         assert process.poll() is None
 
 
@@ -217,10 +250,7 @@ def test_products_and_cobuys(bench: Bench) -> None:
     with working(Extractor(bench.settings).stage(), bench.settings):
         known = "SELECT product_id FROM extractor.products WHERE NOT deleted"
         bench.check(topics.PRODUCTS, "extractor", offsets, lambda: bench.column(known))
-        deadline = time.monotonic() + 60
-        while not shelf <= bench.column(known):
-            assert time.monotonic() < deadline
-            threading.Event().wait(0.1)
+        await_all(shelf, lambda: bench.column(known))
         offsets = bench.send(topics.COBUYS)
         bench.check(topics.COBUYS, "extractor", offsets, lambda: bench.keys(topics.FEATURED))
 
