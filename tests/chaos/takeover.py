@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -58,6 +59,7 @@ def measure(bench: Bench, session_seconds: float, *, again: bool, patience: floa
         if again:
             workers["0"] = bench.process("0")
         shop.over.wait(patience)
+        until = time.time()
     finally:
         shop.over.set()
         for worker in workers.values():
@@ -65,7 +67,7 @@ def measure(bench: Bench, session_seconds: float, *, again: bool, patience: floa
         for worker in workers.values():
             _end(worker)
     shop.join()
-    return _pause(bench, killed - 1)
+    return _pause(bench, killed - 1, until)
 
 
 def _members(bench: Bench) -> int:
@@ -90,7 +92,8 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
         worker.wait()
 
 
-def _pause(bench: Bench, since: float) -> float:
+def _pause(bench: Bench, since: float, until: float) -> float:
+    """The longest pause between two results of a partition, or from its last one to the end."""
     times: dict[int, list[float]] = defaultdict(list)
     for record in bench.read("cobuys.featured"):
         # Both topics have as many partitions, so that a result stands in the partition of its event.
@@ -98,7 +101,7 @@ def _pause(bench: Bench, since: float) -> float:
     return max(
         later - earlier
         for found in times.values()
-        for earlier, later in zip(sorted(found), sorted(found)[1:], strict=False)
+        for earlier, later in pairwise([*sorted(found), until])
         if later > since
     )
 
@@ -108,7 +111,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.takeover", description=__doc__)
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--session", type=float, default=Settings().session_timeout_seconds, help="seconds")
-    parser.add_argument("--patience", type=float, default=25, help="seconds that are watched after the kill")
+    parser.add_argument("--patience", type=float, default=50, help="seconds that are watched after the kill")
     arguments = parser.parse_args()
     found: dict[str, list[float]] = {"restarted": [], "gone": []}
     with tempfile.TemporaryDirectory(prefix="mindstream-takeover-") as tmp:
