@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError
 from mindstream.events.v1.cobuy_pb2 import CoBuy
 
 from services.common import dead_letters, kafka, topics
+from services.common.lag import lags
 from services.common.runtime.stage import Committer, Stage
 from services.common.runtime.worker import Worker
 from services.common.settings import Settings
@@ -114,10 +115,15 @@ class Bench:
         except psycopg.errors.UndefinedTable:  # The worker has not come so far.
             return set()
 
+    def drained(self, group: str) -> set[str]:
+        return set() if any(lag.records for lag in lags(self.settings) if lag.group == group) else {"drained"}
+
     def check(self, topic: Topic, group: str, offsets: dict[int, Case], passed: Callable[[], set[str]]) -> None:
         """Wait for the last good event; all of them came through, and every case ended as it should."""
         good = {neighbours.made_of(topic, number) for number in range(1, len(offsets) + 1)}
         await_all(good, passed)
+        # What a handler writes to a database stands there before the commit that its neighbours' dead letters wait for.
+        await_all({"drained"}, lambda: self.drained(group))
         letters = {}
         for record in kafka.read_all(self.settings, topics.dlq_name(topic.name(self.settings), group)):
             assert dead_letters.read(record).offset not in letters, "set aside twice"
