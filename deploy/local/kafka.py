@@ -13,6 +13,7 @@ from deploy.local.kafka_install import install
 from deploy.local.process import Child, free_port, run_step
 
 # A broker for one machine: quick to start, small, and strict about topics.
+# Killed, it is let in again when its old session with the controller is over: 9 s by Kafka's default.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -28,6 +29,8 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 message.max.bytes=17825792
