@@ -40,6 +40,8 @@ NAME = "cobuy"
 _log = logging.getLogger(__name__)
 #: Records on their way to Kafka at once, for one order.
 _SENT_AT_ONCE = 500
+#: Age at which what is known of the topics is asked anew, milliseconds.
+_METADATA_MS = 5000
 
 
 def build(settings: Settings, health: Health) -> Any:
@@ -55,6 +57,9 @@ def build(settings: Settings, health: Health) -> Any:
         broker_heartbeat_interval=settings.session_timeout_seconds / 4,
         broker_max_poll_interval=300.0,
         consumer_auto_offset_reset="earliest",
+        # A broker that has just started may know of no topic yet. Faust's leader then gives nobody anything, until it
+        # asks again: after minutes by default.
+        consumer_metadata_max_age_ms=_METADATA_MS,
         processing_guarantee="at_least_once",
         producer_acks=-1,
         producer_max_request_size=largest,
