@@ -24,14 +24,19 @@ _PREFIXES = [Prefix("First: a red cup.\nSecond: a saucer."), _PICTURED]
 _BRANCHES = [branch(relation.name, 0, 0) for relation in RELATIONS]
 
 
+def _load(folder: Path) -> Checkpoint:
+    return Checkpoint(Settings(model=str(folder), model_device="cpu"))
+
+
 @pytest.fixture(scope="module")
 def loaded(checkpoint: Path) -> Checkpoint:
-    return Checkpoint(Settings(model=str(checkpoint), model_device="cpu"))
+    return _load(checkpoint)
 
 
 @pytest.fixture(scope="module", params=[TreeEngine, PlainEngine])
-def engine(request: pytest.FixtureRequest, loaded: Checkpoint) -> Engine:
-    made: Engine = request.param(loaded, Settings())
+def engine(request: pytest.FixtureRequest, checkpoint: Path) -> Engine:
+    """On a checkpoint of its own: the tree engine changes it, and is compared with one that nobody did."""
+    made: Engine = request.param(_load(checkpoint), Settings())
     return made
 
 
@@ -100,8 +105,8 @@ def test_alike_branches_say_alike(engine: Engine) -> None:
     assert len(set(said)) == 1
 
 
-def test_the_tree_reads_its_prefix_once(loaded: Checkpoint) -> None:
-    tree, plain = TreeEngine(loaded, Settings()), PlainEngine(loaded, Settings())
+def test_the_tree_reads_its_prefix_once(loaded: Checkpoint, checkpoint: Path) -> None:
+    tree, plain = TreeEngine(_load(checkpoint), Settings()), PlainEngine(loaded, Settings())
     ours, theirs = (engine.score(_PICTURED, _BRANCHES)[1].prompt_tokens for engine in (tree, plain))
     one = plain.score(_PICTURED, _BRANCHES[:1])[1].prompt_tokens
     assert ours < theirs / 2
@@ -110,8 +115,7 @@ def test_the_tree_reads_its_prefix_once(loaded: Checkpoint) -> None:
 
 def test_heads_that_share_keys_are_a_tree_too(tmp_path: Path) -> None:
     make(tmp_path / "grouped", shape=Shape(key_value_heads=2))
-    grouped = Checkpoint(Settings(model=str(tmp_path / "grouped"), model_device="cpu"))
-    tree, plain = TreeEngine(grouped, Settings()), PlainEngine(grouped, Settings())
+    tree, plain = (engine(_load(tmp_path / "grouped"), Settings()) for engine in (TreeEngine, PlainEngine))
     assert tree.complete(_PICTURED, _BRANCHES, 8)[0] == plain.complete(_PICTURED, _BRANCHES, 8)[0]
 
 

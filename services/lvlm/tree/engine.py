@@ -17,6 +17,7 @@ from services.common import metrics
 from services.common.settings import Settings
 from services.lvlm.checkpoint import Checkpoint
 from services.lvlm.engine import Branch, BrokenNumbers, Completion, EngineError, Prefix, PromptRefused, Usage
+from services.lvlm.packed import pack
 from services.lvlm.tree import attention
 from services.lvlm.tree.attention import Tree
 from services.lvlm.tree.cache import CHUNK, Cache
@@ -53,6 +54,9 @@ class TreeEngine:
         self.model_version = checkpoint.version
         _refuse_unknown(checkpoint.model.config)
         attention.register()
+        packed = pack(self._model)
+        if packed:
+            _log.info("packed %d linear layers for this processor", packed)
         self._text_config: Any = checkpoint.model.config.get_text_config()
         self._decoder: Any = self._model.get_decoder()
         self._least = _ROWS_A_THREAD * torch.get_num_threads() if self._model.device.type == "cpu" else 0
