@@ -4,7 +4,7 @@ import sys
 
 from services.common import health as health_endpoints
 from services.common import kafka
-from services.common.process import BAD_INPUT, configured, exit_code
+from services.common.process import BAD_INPUT, configured, exit_code, introduce
 from services.common.runtime.stage import Health
 
 
@@ -15,6 +15,7 @@ def main() -> int:
         from services.cobuy.app import NAME, build, topics_needed
         from services.cobuy.purchases import customer_key
 
+        introduce(NAME, settings)
         customer_key(settings)  # Before anything is asked of Kafka.
         trouble = kafka.topics_trouble(settings, topics_needed(settings))
         if trouble:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,9 +27,11 @@ from services.cobuy.purchases import customer_key, pseudonymous, purchase
 from services.cobuy.recovery import RestingConsumer, RestingTableManager, RestingTransport
 from services.cobuy.security import broker_credentials
 from services.cobuy.support import Support
-from services.common import metrics, topics
+from services.common import metrics, topics, tracing
 from services.common.dead_letters import cut, dead_letter
+from services.common.delays import Delays
 from services.common.errors import EventFault, TooLarge, one_line, reason_label
+from services.common.logs import where
 from services.common.pairs import pair_id
 from services.common.records import Output, Record, check_record, decode, output, raw_headers
 from services.common.runtime.stage import Health
@@ -101,6 +102,9 @@ class Cobuy:
         #: Writes that Kafka did not take at the first try.
         self._waiting = 0
         self._lag_known: set[Any] = set()
+        self._delays = Delays(NAME)
+        #: By topic and partition, offset and time of the record that was begun last.
+        self._newest: dict[tuple[str, int], tuple[int, int]] = {}
         self._customers = app.Table("customers", default=list, partitions=settings.topic_partitions)
         self._support = app.Table("support", default=dict, partitions=settings.topic_partitions)
         steps: list[tuple[topics.Topic, Callable[[Record], Awaitable[str]]]] = [
@@ -110,6 +114,7 @@ class Cobuy:
         ]
         for topic, step in steps:
             self._agent(topic, step)
+        metrics.begin(NAME, [topic.name(settings) for topic, _ in steps])
         app.task(self._beat)
 
     def _agent(self, topic: topics.Topic, step: Callable[[Record], Awaitable[str]]) -> None:
@@ -121,7 +126,10 @@ class Cobuy:
             async for event in stream.events():
                 record = _record(event)
                 metrics.RECORDS_IN.labels(NAME, record.topic).inc()
-                outcome = await self._guarded(step, record)
+                self._newest[record.topic, record.partition] = record.offset, record.timestamp_ms
+                with tracing.processing(NAME, record) as span:
+                    outcome = await self._guarded(step, record)
+                    span.says("mindstream.outcome", outcome)
                 metrics.RECORDS_DONE.labels(NAME, record.topic, outcome).inc()
 
         self._app.agent(channel, name=f"cobuy.{topic.base}")(agent)
@@ -137,8 +145,7 @@ class Cobuy:
             return await self._set_aside(record, reasons.DEAD_LETTER_REASON_TOO_LARGE, refused)
         except Exception as bug:
             # What a bug says may quote the event too; where it happened does not.
-            trace = "".join(traceback.format_tb(bug.__traceback__))
-            _log.error("cobuy failed on %s: %s\n%s", record.idempotency_key, type(bug).__name__, trace)
+            _log.error("cobuy failed on %s: %s", record.idempotency_key, where(bug))
             return await self._set_aside(record, reasons.DEAD_LETTER_REASON_INTERNAL, bug)
 
     async def _set_aside(self, record: Record, reason: reasons.DeadLetterReason.ValueType, error: Exception) -> str:
@@ -267,15 +274,19 @@ class Cobuy:
             self._health.answering = recovered and fetching and not self._waiting
             metrics.PARTITIONS.labels(NAME).set(len(actives))
             if recovered:
-                self._report_lag(consumer)
+                await self._report_lag(consumer)
             await self._app.sleep(0.2)
 
-    def _report_lag(self, consumer: RestingConsumer) -> None:
+    async def _report_lag(self, consumer: RestingConsumer) -> None:
         behind = consumer.behind()
         for tp in self._lag_known - set(behind):
-            metrics.LAG.remove(NAME, tp.topic, str(tp.partition))
-        for tp, records in behind.items():
-            metrics.LAG.labels(NAME, tp.topic, str(tp.partition)).set(records)
+            self._delays.forget(tp.topic, tp.partition)
+        for tp, (committed, records) in behind.items():
+            offset, written = self._newest.get((tp.topic, tp.partition), (-1, 0))
+            if records and offset < committed and await consumer.read_to(tp) >= committed + records:
+                records = 0  # All that stands there are markers of its producer's transactions.
+            # The oldest that waits is at hand unless all that were begun are committed.
+            self._delays.report(tp.topic, tp.partition, records, committed, written if offset >= committed else None)
         self._lag_known = set(behind)
 
 

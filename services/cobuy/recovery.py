@@ -20,6 +20,7 @@ import contextlib
 import time
 from typing import Any, cast
 
+from aiokafka.errors import IllegalStateError  # type: ignore[import-untyped]
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import Consumer, Transport
@@ -35,16 +36,24 @@ class RestingConsumer(Consumer):
         #: When the last fetch came back, with records or without; monotonic.
         self.fetched_at = time.monotonic()
 
-    def behind(self) -> dict[Any, int]:
-        """By partition of the streams, records between the committed offset and the end, where both are known."""
+    def behind(self) -> dict[Any, tuple[int, int]]:
+        """By partition of the streams, the committed offset and the records from there to the end, where known."""
         found = {}
         for tp in self.assignment():
             # The fetching thread may be giving the partition away meanwhile.
             with contextlib.suppress(AssertionError, AttributeError):
                 end = self.highwater(tp)
                 if end is not None and not self._is_changelog_tp(tp):
-                    found[tp] = max(0, end - (self._committed_offset[tp] or 0))
+                    committed = self._committed_offset[tp] or 0
+                    found[tp] = committed, max(0, end - committed)
         return found
+
+    async def read_to(self, tp: Any) -> int:
+        """The next offset to fetch of a partition; 0 where it is not known."""
+        try:
+            return await self.position(tp) or 0
+        except IllegalStateError:  # Given away meanwhile.
+            return 0
 
     async def rest(self) -> None:
         """Stop the flow and wait until no fetched record is on its way to a stream."""

@@ -64,8 +64,8 @@ def _manifest(files: Any, path: str) -> dict[str, Any]:
     return manifest
 
 
-def latest(url: str) -> dict[str, Any] | None:
-    """The release that the pointer names; None before the first.
+def newest_id(url: str) -> str:
+    """The release that the pointer names, whatever became of its files; empty before the first.
 
     Raises:
         WorldFault: the storage is away.
@@ -73,8 +73,17 @@ def latest(url: str) -> dict[str, Any] | None:
     with world_faults("datasets", url):
         files, root = open_store(url)
         if not files.exists(f"{root}/{LATEST}"):
-            return None
-        named = files.cat_file(f"{root}/{LATEST}").decode().strip()
+            return ""
+        return str(files.cat_file(f"{root}/{LATEST}").decode().strip())
+
+
+def latest(url: str) -> dict[str, Any] | None:
+    """The release that the pointer names; None before the first.
+
+    Raises:
+        WorldFault: the storage is away.
+    """
+    named = newest_id(url)
     return next((release for release in releases(url) if release["release_id"] == named), None)
 
 

@@ -1,15 +1,24 @@
 """Every metric, defined once, with its meaning. Scraped at /metrics of each process.
 
-Labels are bounded: stage, topic and reason come from tables in the code, never from events.
+Labels are bounded: stage, topic and reason come from tables in the code, never from events. None is named `job` or
+`instance`: these are Prometheus' own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from mindstream.events.v1.dead_letter_pb2 import DeadLetterReason
 from prometheus_client import Counter, Gauge, Histogram
+
+from services.common.errors import reason_label
 
 _CALL_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _STEP_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+# -- Every process ---------------------------------------------------------------------------------------------------
+BUILD = Gauge("mindstream_build_info", "1: which service this process is, and its version.", ["service", "version"])
 
 # -- The stage runtime ---------------------------------------------------------------------------------------------
 RECORDS_IN = Counter("mindstream_records_in_total", "Records read from Kafka.", ["stage", "topic"])
@@ -30,6 +39,11 @@ LAG = Gauge(
     "Records between the worker's position and the end.",
     ["stage", "topic", "partition"],
 )
+LAG_SECONDS = Gauge(
+    "mindstream_consumer_lag_seconds",
+    "Age of the oldest record that is not committed yet; 0 where none waits.",
+    ["stage", "topic", "partition"],
+)
 WINDOW_RECORDS = Gauge("mindstream_window_records", "Records held in the in-order window.", ["stage"])
 WINDOW_BYTES = Gauge("mindstream_window_bytes", "Bytes of records held in the in-order window.", ["stage"])
 PAUSED = Gauge("mindstream_intake_paused", "1 while intake is paused (window full or model server away).", ["stage"])
@@ -45,9 +59,14 @@ WORLD_FAULTS = Counter(
     ["stage", "kind"],
 )
 
-# -- Pictures ----------------------------------------------------------------------------------------------------------
+# -- Products and pictures ---------------------------------------------------------------------------------------------
 PICTURE_DECODER_DEATHS = Counter(
     "mindstream_picture_decoder_deaths_total", "Decoder processes that died, or were killed, over a picture."
+)
+PRODUCTS_FEATURED = Counter(
+    "mindstream_featured_products_total",
+    "Products of co-buys that got their features: with a picture, or without (by title alone).",
+    ["picture"],
 )
 
 # -- Model calls, seen from the worker --------------------------------------------------------------------------------
@@ -58,19 +77,22 @@ CALL_ERRORS = Counter("mindstream_model_call_errors_total", "Model calls that fa
 CALLS_IN_FLIGHT = Gauge("mindstream_model_calls_in_flight", "Model calls under way.", ["stage"])
 
 # -- Model servers ---------------------------------------------------------------------------------------------------
-SERVER_CALLS = Counter("mindstream_server_calls_total", "Calls answered, by job and gRPC code.", ["job", "code"])
-SERVER_QUEUE = Gauge("mindstream_server_queue_calls", "Calls waiting or running.", ["job"])
+SERVER_CALLS = Counter("mindstream_server_calls_total", "Calls answered, by job and gRPC code.", ["model_job", "code"])
+SERVER_QUEUE = Gauge("mindstream_server_queue_calls", "Calls waiting or running.", ["model_job"])
+SERVER_QUEUE_LIMIT = Gauge(
+    "mindstream_server_queue_limit_calls", "Calls that may wait or run before the server pushes back.", ["model_job"]
+)
 SERVER_QUEUE_SECONDS = Histogram(
-    "mindstream_server_queue_seconds", "Wait of a call before computing.", ["job"], buckets=_CALL_BUCKETS
+    "mindstream_server_queue_seconds", "Wait of a call before computing.", ["model_job"], buckets=_CALL_BUCKETS
 )
 SERVER_COMPUTE_SECONDS = Histogram(
-    "mindstream_server_compute_seconds", "Time computing one call.", ["job"], buckets=_CALL_BUCKETS
+    "mindstream_server_compute_seconds", "Time computing one call.", ["model_job"], buckets=_CALL_BUCKETS
 )
 SERVER_BATCH = Histogram(
-    "mindstream_server_batch_sequences", "Branches of one request to the engine.", ["job"], buckets=_BATCH_BUCKETS
+    "mindstream_server_batch_sequences", "Branches of one request to the engine.", ["model_job"], buckets=_BATCH_BUCKETS
 )
 SERVER_TOKENS = Counter(
-    "mindstream_server_tokens_total", "Tokens, by job and kind: prompt or generated.", ["job", "kind"]
+    "mindstream_server_tokens_total", "Tokens, by job and kind: prompt or generated.", ["model_job", "kind"]
 )
 ENGINE_PREFIX_TOKENS = Counter(
     "mindstream_engine_prefix_tokens_total", "Tokens of prefixes, kept from an earlier prompt or computed.", ["source"]
@@ -93,7 +115,7 @@ ENGINE_KV_TOKENS = Gauge(
     "mindstream_engine_kv_tokens", "Tokens of keys and values: promised to runs, or cached.", ["holder"]
 )
 SERVER_ANSWERS_REUSED = Counter(
-    "mindstream_server_answers_reused_total", "Calls answered from a kept or shared computation.", ["job"]
+    "mindstream_server_answers_reused_total", "Calls answered from a kept or shared computation.", ["model_job"]
 )
 
 # -- Co-buys ---------------------------------------------------------------------------------------------------------
@@ -117,6 +139,10 @@ INTENTIONS_EMPTY = Counter("mindstream_intentions_empty_total", "Candidates with
 INTENTIONS_REPEATED = Counter(
     "mindstream_intentions_repeated_total", "Candidates whose text another relation of the pair also has.", ["relation"]
 )
+INTENTION_SCORES = Histogram(
+    "mindstream_intention_score", "Scores of intentions that have a text.",
+    buckets=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
+)  # fmt: skip
 PRESERVE_RATE = Gauge(
     "mindstream_filter_preserve_ratio", "Share accepted since the worker started, by relation.", ["relation"]
 )
@@ -135,3 +161,29 @@ RELEASE_TIME = Gauge(
 )
 RELEASE_ROWS = Gauge("mindstream_dataset_release_rows", "Rows of the newest release.", ["config", "split"])
 RELEASE_BYTES = Gauge("mindstream_dataset_release_bytes", "Bytes of the newest release.")
+RELEASE_DUE_TIME = Gauge(
+    "mindstream_dataset_release_due_timestamp_seconds", "Unix time since which a release is owed; 0 while none is."
+)
+RELEASE_WRONG = Gauge(
+    "mindstream_dataset_release_wrong_files",
+    "What was wrong with the newest release against its manifest when it was last verified.",
+)
+
+#: Values of `outcome` and `kind` above.
+OUTCOMES, WORLD = ("ok", "dead_letter", "parked", "duplicate"), ("model", "database", "kafka", "media")
+
+
+def begin(stage: str, topics: Iterable[str]) -> None:
+    """Have a worker's counters stand at zero before its first record.
+
+    Of a counter that appears with its first event, Prometheus' `increase` does not see that event.
+    """
+    for topic in topics:
+        RECORDS_IN.labels(stage, topic)
+        for outcome in OUTCOMES:
+            RECORDS_DONE.labels(stage, topic, outcome)
+        for reason in DeadLetterReason.values()[1:]:
+            DEAD_LETTERS.labels(stage, topic, reason_label(reason))
+    for kind in WORLD:
+        WORLD_FAULTS.labels(stage, kind)
+    TRANSACTION_ABORTS.labels(stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterator
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -13,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from mindstream.events.v1 import dead_letter_pb2 as reasons
 
-from services.common import metrics
+from services.common import metrics, tracing
 from services.common.errors import EventFault, ServerCrashed, WorldFault
 from services.common.media import MediaStore
 from services.common.settings import Settings
@@ -34,7 +35,9 @@ _TOO_LARGE = "message larger than max"
 
 
 class _Method(Protocol):
-    def __call__(self, request: Any, *, timeout: float | None = None) -> Any: ...
+    def __call__(
+        self, request: Any, *, timeout: float | None = None, metadata: tracing.Metadata | None = None
+    ) -> Any: ...
 
 
 def open_channel(target: str, settings: Settings) -> grpc.aio.Channel:
@@ -72,11 +75,15 @@ async def call(
         ServerCrashed: the stream broke while the server computed it.
         WorldFault: the server is away, busy or late.
     """
+    _begin(stage)
     started = time.monotonic()
-    with metrics.CALLS_IN_FLIGHT.labels(stage).track_inprogress():
+    with (
+        metrics.CALLS_IN_FLIGHT.labels(stage).track_inprogress(),
+        tracing.calling(stage, request.DESCRIPTOR.name.removesuffix("Request")),
+    ):
         try:
             # Awaited directly: only so does cancelling the caller cancel the call at the server.
-            answered = await _typed(method(request, timeout=timeout), answer)
+            answered = await _typed(method(request, timeout=timeout, metadata=tracing.metadata()), answer)
         except grpc.aio.AioRpcError as error:
             metrics.CALL_ERRORS.labels(stage, error.code().name).inc()
             missing = _missing_picture(error)
@@ -86,6 +93,14 @@ async def call(
             raise _sorted(error, bool(error.initial_metadata())) from None
     metrics.CALL_SECONDS.labels(stage).observe(time.monotonic() - started)
     return answered
+
+
+@cache
+def _begin(stage: str) -> None:
+    """Its errors stand at zero before the first; see `metrics.begin`."""
+    for code in grpc.StatusCode:
+        if code is not grpc.StatusCode.OK:
+            metrics.CALL_ERRORS.labels(stage, code.name)
 
 
 async def _typed(rpc: Awaitable[Any], answer: type[Answer]) -> Answer:

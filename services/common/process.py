@@ -6,7 +6,8 @@ import sys
 
 from confluent_kafka import KafkaError, KafkaException
 
-from services.common import logs
+from services.common import logs, metrics, tracing
+from services.common.dead_letters import service_version
 from services.common.errors import WorldFault
 from services.common.settings import Settings, SettingsError, load_settings
 
@@ -27,6 +28,16 @@ def configured() -> Settings:
         sys.exit(2)
     logs.configure(settings)
     return settings
+
+
+def introduce(service: str, settings: Settings) -> None:
+    """Say which service this process is, in its metrics and in its traces.
+
+    Raises:
+        SettingsError: it is to trace, and cannot.
+    """
+    metrics.BUILD.labels(service, service_version()).set(1)
+    tracing.configure(settings, service)
 
 
 def exit_code(who: str, error: Exception) -> int:

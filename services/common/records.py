@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mindstream.events.v1 import dead_letter_pb2 as reasons
 from mindstream.events.v1.provenance_pb2 import EventSource
 
+from services.common.current import here
 from services.common.errors import EventFault
 from services.common.topics import HEADROOM_BYTES, Topic, is_retry
 
@@ -122,8 +123,9 @@ def output(topic: Topic, name: str, key: str, message: Message, *, stage: str, c
     """
     event_id = f"{stage}/{cause.idempotency_key}" if cause else f"{stage}/{key}"
     headers = ce_headers(topic, f"mindstream/{stage}", event_id)
-    if cause and "traceparent" in cause.header:
-        headers.append(("traceparent", cause.header["traceparent"]))
+    trace = here().traceparent.encode() or (cause.header.get("traceparent") if cause else None)
+    if trace:
+        headers.append(("traceparent", trace))
     return Output(name, key.encode(), message.SerializeToString(deterministic=True), headers)
 
 

@@ -93,7 +93,18 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="DEBUG, INFO, WARNING or ERROR."
     )
-    log_json: bool = Field(False, description="One JSON object per log line instead of text.")
+    log_format: Literal["text", "json"] = Field("text", description="text, or json: one object a line.")
+    otlp_endpoint: str = Field(
+        "",
+        description="OpenTelemetry collector for spans (OTLP over gRPC), such as http://collector:4317; empty: no "
+        "tracing. Needs the extra `tracing`.",
+    )
+    trace_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here that is recorded; others come with a decision.",
+    )
 
     # -- Co-buys -------------------------------------------------------------------------------------------------
     customer_key: SecretStr = Field(
@@ -230,6 +241,23 @@ class Settings(BaseSettings):
     )
     release_min_new: int = Field(1, ge=1, description="New intentions before a release is made.")
     release_keep: int = Field(10, ge=1, description="Releases kept.")
+    release_split: Literal["product", "pair"] = Field(
+        "product",
+        description="What is whole in one split: a `product` with all its pairs and texts (pairs of products in two "
+        "splits are left out), or a `pair` (nothing is left out; products and texts may be in two splits).",
+    )
+    release_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="P(yes) from which a release takes an intention as accepted; unset: as it was judged.",
+    )
+    release_balance: float = Field(
+        0.0, ge=0, description="A release has a relation at most so many times as often as the median one; 0: no bound."
+    )
+    release_verify_seconds: float = Field(
+        3600.0, gt=0, description="Time between two comparisons of the newest release with its manifest."
+    )
 
     @field_validator("postgres_dsn")
     @classmethod
@@ -248,6 +276,14 @@ class Settings(BaseSettings):
                 # What libpq quotes may be the password: only what separates is repeated.
                 line = re.sub(r'("[]=:/]"|[^"]+)|".*', lambda found: found[1] or "…", " ".join(str(error).split()))
                 raise ValueError(f"libpq cannot read it: {line}") from None
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _of_a_collector(cls, value: str) -> str:
+        scheme, rest, address = value.partition("://")
+        if value and not (scheme in ("http", "https") and rest and address.strip("/")):
+            raise ValueError("not http://host:port or https://host:port")
         return value
 
     @field_validator("customer_key")

@@ -55,6 +55,8 @@ class Extractor:
         return Stage(NAME, routes, trouble=self._trouble, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
+        for picture in ("with", "without"):  # At zero before the first; see `metrics.begin`.
+            metrics.PRODUCTS_FEATURED.labels(picture)
         await asyncio.to_thread(migrate, self._settings.postgres_dsn.get_secret_value(), SCHEMA, MIGRATIONS)
         self._store = Store(self._settings.postgres_dsn.get_secret_value())
         await self._store.open()
@@ -136,7 +138,7 @@ class Extractor:
         outputs = [self._published(features, record) for features, first in made if first == origin]
         name = topics.FEATURED.name(self._settings)
         outputs.append(output(topics.FEATURED, name, cobuy.pair_id, featured, stage=NAME, cause=record))
-        return Result(outputs)
+        return Result(outputs, count=lambda: _count(featured))
 
     def _published(self, features: ProductFeatures, record: Record) -> Output:
         name = topics.FEATURES.name(self._settings)
@@ -196,3 +198,8 @@ class Extractor:
         )
         features.extracted_by.CopyFrom(model_call(answer.call))
         return features
+
+
+def _count(featured: FeaturedCoBuy) -> None:
+    for product in (featured.product_a, featured.product_b):
+        metrics.PRODUCTS_FEATURED.labels("with" if product.image_digest else "without").inc()

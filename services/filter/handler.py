@@ -24,6 +24,7 @@ from services.common.media import MediaStore
 from services.common.modelcalls import call, open_channel
 from services.common.readiness import model_trouble
 from services.common.records import Record, decode, output
+from services.common.relations import BY_NAME
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
@@ -46,6 +47,11 @@ class Filter:
         return Stage(NAME, routes, trouble=self._trouble, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
+        for relation in BY_NAME:  # At zero before the first; see `metrics.begin`.
+            for verdict in ("accepted", "rejected"):
+                metrics.INTENTIONS_JUDGED.labels(relation, verdict)
+            metrics.INTENTIONS_EMPTY.labels(relation)
+            metrics.INTENTIONS_REPEATED.labels(relation)
         self._channel = open_channel(self._settings.filter_target, self._settings)
         self._stub = IntentionFilterStub(self._channel)
 
@@ -91,7 +97,9 @@ class Filter:
             metrics.INTENTIONS_JUDGED.labels(relation, "accepted" if accepted else "rejected").inc()
             if not one.intention.text:
                 metrics.INTENTIONS_EMPTY.labels(relation).inc()
-            elif texts[one.intention.text] > 1:
+            else:
+                metrics.INTENTION_SCORES.observe(one.score)
+            if texts[one.intention.text] > 1:
                 metrics.INTENTIONS_REPEATED.labels(relation).inc()
             self._judged[relation] += 1
             self._accepted[relation] += accepted

@@ -39,6 +39,9 @@ class PostgresCommitter:
 
     def open(self) -> None:
         """Migrate the KB; waits for nothing: a database that is away stops the process, to be started again."""
+        for table in COLUMNS:  # At zero before the first; see `metrics.begin`.
+            for outcome in ("written", "known"):
+                metrics.SINK_ROWS.labels(table, outcome)
         try:
             migrate(self._settings.postgres_dsn.get_secret_value(), SCHEMA, MIGRATIONS)
         except WorldFault as fault:

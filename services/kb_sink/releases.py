@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 
 import psycopg
 from mindstream.events.v1.dataset_pb2 import DatasetRelease
@@ -15,10 +16,10 @@ from services.common import health as health_endpoints
 from services.common.errors import WorldFault
 from services.common.kb import SCHEMA
 from services.common.postgres import migrate, world_faults
-from services.common.process import configured
+from services.common.process import configured, introduce
 from services.common.records import output
 from services.common.runtime.stage import Health
-from services.common.settings import Settings
+from services.common.settings import Settings, SettingsError
 from services.kb_sink.committer import MIGRATIONS
 from services.kb_sink.release import Release, make_release
 
@@ -78,6 +79,30 @@ def report(settings: Settings) -> None:
         metrics.RELEASE_ROWS.labels(split["config"], split["split"]).set(split["rows"])
 
 
+class Verifier:
+    """Compares the newest release with its manifest: a new one at once, and again every `release_verify_seconds`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._verified, self._again = "", 0.0
+
+    def look(self) -> None:
+        """Verify where it is time.
+
+        Raises:
+            WorldFault: the dataset storage is away.
+        """
+        url, now = self._settings.datasets_url, time.monotonic()
+        newest = datasets.newest_id(url)
+        if not newest or (newest == self._verified and now < self._again):
+            return
+        wrong = datasets.verify(f"{url.rstrip('/')}/{newest}")
+        for line in wrong:
+            _log.error("release %s: %s", newest, line)
+        metrics.RELEASE_WRONG.set(len(wrong))
+        self._verified, self._again = newest, now + self._settings.release_verify_seconds
+
+
 def _announce(settings: Settings, made: Release) -> None:
     message = DatasetRelease(
         release_id=made.release_id,
@@ -104,17 +129,27 @@ def main() -> int:
             made = release(settings)
             print(made.url if made else "nothing to release")
             return 0
+        introduce("releases", settings)
         health = Health(started=True, assigned=True)
         health_endpoints.serve(settings, health)
     except (WorldFault, OSError) as error:
         print(error, file=sys.stderr)
         return 3
-    due = False
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    due, owed, verifier = False, False, Verifier(settings)
     while True:
         try:
             if due and new_intentions(settings) >= settings.release_min_new:
+                if not owed:
+                    metrics.RELEASE_DUE_TIME.set_to_current_time()
+                owed = True
                 release(settings)
+            metrics.RELEASE_DUE_TIME.set(0)
+            owed = False
             report(settings)
+            verifier.look()
             health.answering = True
         except WorldFault as fault:
             health.answering = False

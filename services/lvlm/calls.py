@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from grpc_status import rpc_status
 from mindstream.inference.v1.common_pb2 import CallInfo, ImageRef
 from PIL.Image import Image
 
-from services.common import metrics
+from services.common import metrics, tracing
 from services.common.media import MediaStore, digest_of
 from services.common.settings import Settings
 from services.lvlm import statuses
@@ -71,6 +72,17 @@ class Calls:
         `prepare` checks the request and reads its pictures before the call's turn, and what it returns runs in it;
         both in threads of their own. Its answer's `call` field is completed here.
         """
+        with tracing.serving(job, context.invocation_metadata()):
+            return await self._answer(job, key, context, prepare, alone)
+
+    async def _answer(
+        self,
+        job: str,
+        key: str,
+        context: grpc.aio.ServicerContext[Any, Any],
+        prepare: Callable[[], Work[Answer]],
+        alone: bool,
+    ) -> Answer:
         if self.engine is None:
             await self._abort(job, context, statuses.status(code_pb2.UNAVAILABLE, "the model is not loaded yet"))
         joined = self._join(job, key, prepare, alone)
@@ -170,7 +182,9 @@ class Calls:
                 await asyncio.wait_for(computation.announced.wait(), _ANNOUNCE_SECONDS)
             began = time.monotonic()
             asked = self._asked(job, computation)
-            answer, usage = await asyncio.get_running_loop().run_in_executor(self._threads, work, asked)
+            # In the call's context, so that what is logged there names its event.
+            run = contextvars.copy_context().run
+            answer, usage = await asyncio.get_running_loop().run_in_executor(self._threads, run, work, asked)
         self._report(job, answer, usage, began - accepted, time.monotonic() - began)
         return answer
 

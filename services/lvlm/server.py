@@ -8,15 +8,18 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
 import grpc
+from google.rpc import code_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common import health as health_endpoints
+from services.common import metrics, tracing
+from services.common.process import introduce
 from services.common.runtime.stage import Health
 from services.common.settings import Settings, SettingsError
 from services.common.tls import server_credentials
@@ -40,6 +43,12 @@ async def serve(settings: Settings) -> int:
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    try:
+        introduce("model", settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    _begin(jobs, settings)
     calls = Calls(settings)
     limit = settings.grpc_max_message_bytes
     server = grpc.aio.server(
@@ -92,11 +101,20 @@ async def serve(settings: Settings) -> int:
     probes.answering = False
     await checks.enter_graceful_shutdown()
     await server.stop(settings.server_grace_seconds)
+    tracing.close()
     if not loading.done() or calls.computing:
         # Neither can be called off, and the interpreter would wait for their threads, with nobody to answer.
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def _begin(jobs: Sequence[str], settings: Settings) -> None:
+    """Counts of calls stand at zero before the first; see `metrics.begin`."""
+    for job in jobs:
+        metrics.SERVER_QUEUE_LIMIT.labels(job).set(settings.server_queue)
+        for code in code_pb2.Code.DESCRIPTOR.values_by_name:
+            metrics.SERVER_CALLS.labels(job, code)
 
 
 def _load(settings: Settings) -> Engine:

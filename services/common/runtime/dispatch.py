@@ -17,9 +17,11 @@ from dataclasses import replace
 
 from mindstream.events.v1 import dead_letter_pb2 as reasons
 
-from services.common import metrics
+from services.common import metrics, tracing
+from services.common.current import CURRENT, Current
 from services.common.dead_letters import cut, dead_letter
 from services.common.errors import EventFault, Parked, ServerCrashed, TooLarge, WorldFault, one_line, reason_label
+from services.common.logs import where
 from services.common.records import ORIGIN, Output, Record, check_record, decimal
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Handler, Result, Stage
@@ -86,7 +88,9 @@ class Dispatcher:
         if result.outcome.startswith(_DEAD_LETTER):
             entry.result = replace(result, outputs=[cut(letter, 0) for letter in result.outputs])
         else:
+            token = CURRENT.set(Current(record.idempotency_key, entry.traceparent))
             entry.result = self._dead_letter(record, reasons.DEAD_LETTER_REASON_TOO_LARGE, error, 1)
+            CURRENT.reset(token)
 
     def wait_progress(self, seconds: float) -> None:
         """Wait until a result was set since the last call, `seconds` at the most."""
@@ -143,10 +147,13 @@ class Dispatcher:
             if entry.dropped:
                 continue
             try:
-                result = await self._handle(entry)
+                with tracing.processing(self._stage.name, entry.record) as span:
+                    entry.traceparent = span.traceparent
+                    result = await self._handle(entry)
+                    span.says("mindstream.outcome", result.outcome if result else "lost")
             except Exception as bug:
                 # Of setting it aside, then: whatever it was, this task and the partition go on.
-                _log.exception("%s failed on %s/%d", self._stage.name, entry.partition, entry.record.offset)
+                _log.error("%s failed on %s/%d: %s", self._stage.name, entry.partition, entry.record.offset, where(bug))
                 plain = replace(entry.record, headers=[])
                 result = self._dead_letter(plain, reasons.DEAD_LETTER_REASON_INTERNAL, bug, 1)
             if result is not None:
@@ -178,7 +185,7 @@ class Dispatcher:
             except WorldFault as fault:
                 await self._wait_out(fault, attempts, record)
             except Exception as bug:
-                _log.exception("%s failed on %s", self._stage.name, record.idempotency_key)
+                _log.error("%s failed on %s: %s", self._stage.name, record.idempotency_key, where(bug))
                 return self._dead_letter(record, reasons.DEAD_LETTER_REASON_INTERNAL, bug, attempts)
         return None
 
@@ -216,7 +223,9 @@ class Dispatcher:
         self, record: Record, reason: reasons.DeadLetterReason.ValueType, error: Exception, attempts: int
     ) -> Result:
         line, kind, room = one_line(error), type(error).__name__, letter_max_bytes(self._settings)
-        _log.warning("dead letter %s (%s): %s", record.idempotency_key, reason_label(reason), line)
+        # Why stands in the letter (mindstream dlq): it may quote the event.
+        _log.warning("dead letter %s (%s)", record.idempotency_key, reason_label(reason))
+        _log.debug("dead letter %s: %s", record.idempotency_key, line)
         letter = dead_letter(record, self._stage.name, reason, line, error_class=kind, attempts=attempts, room=room)
         return Result(outputs=[letter], outcome=f"{_DEAD_LETTER}{reason_label(reason)}")
 

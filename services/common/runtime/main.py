@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
-from services.common import health, kafka
-from services.common.process import configured, exit_code
+from services.common import health, kafka, tracing
+from services.common.process import BAD_INPUT, configured, exit_code, introduce
 from services.common.runtime.routes import topics_needed
 from services.common.runtime.stage import Committer, Stage
 from services.common.runtime.worker import Worker
-from services.common.settings import Settings
+from services.common.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,11 @@ def main(stage: Callable[[Settings], Stage], committer: Callable[[Settings], Com
 
 def run(stage: Stage, settings: Settings, committer: Committer | None = None) -> int:
     """Run a stage's worker in this process until SIGTERM or SIGINT; the exit code."""
+    try:
+        introduce(stage.name, settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
     worker = Worker(stage, settings, committer)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
@@ -54,3 +59,5 @@ def run(stage: Stage, settings: Settings, committer: Committer | None = None) ->
         if worker.health.started:
             raise
         return exit_code(stage.name, error)
+    finally:
+        tracing.close()

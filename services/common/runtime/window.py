@@ -19,6 +19,8 @@ class Entry:
     size: int
     result: Result | None = None
     dropped: bool = False
+    #: Of the span in which it was handled; empty where nothing is traced.
+    traceparent: str = ""
 
     @property
     def partition(self) -> Partition:
@@ -89,6 +91,11 @@ class Window:
     def count(self, partition: Partition) -> int:
         """Records of the partition that are held."""
         return len(self._entries.get(partition, ()))
+
+    def oldest_ms(self, partition: Partition) -> int | None:
+        """When the first record that is held of a partition was written, milliseconds since the epoch."""
+        entries = self._entries.get(partition)
+        return entries[0].record.timestamp_ms if entries else None
 
     @property
     def unfinished(self) -> int:

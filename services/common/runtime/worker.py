@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from services.common import kafka, metrics, topics
+from services.common import kafka, metrics, topics, tracing
+from services.common.delays import Delays
 from services.common.errors import TooLarge, WorldFault
 from services.common.records import Record
 from services.common.runtime.dispatch import Dispatcher, not_before
@@ -66,6 +67,7 @@ class Worker:
         #: Ends of partitions as librdkafka reports them; transaction markers make gaps that no record fills.
         self._ends: dict[Partition, int] = {}
         self._next: dict[Partition, int] = {}
+        self._delays = Delays(stage.name)
         self._last_commit = self._last_lag = 0.0
         self._committed = 0
         self._retry_commit_at = 0.0
@@ -113,6 +115,7 @@ class Worker:
         consumer.subscribe(
             list(self._handlers), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
+        metrics.begin(self._stage.name, self._handlers)
         self.health.started = True
 
     def close(self, consumer: Consumer) -> None:
@@ -252,6 +255,7 @@ class Worker:
             self._commit_failures = 0
             return
         batch = [Finished(e.record, e.result) for e in entries if e.result is not None]
+        began = time.time()
         try:
             with metrics.COMMIT_SECONDS.labels(self._stage.name).time():
                 self._committer.commit(batch, offsets, consumer)
@@ -276,6 +280,7 @@ class Worker:
         self._committed += len(entries)
         self._window.remove(entries)
         self._next.update(offsets)
+        tracing.committed(self._stage.name, (e.traceparent for e in entries), began)
         self._count(batch)
 
     def _put_off(self, why: str) -> None:
@@ -335,7 +340,7 @@ class Worker:
         for position in partitions:
             partition = (position.topic, position.partition)
             self._assigned.discard(partition)
-            metrics.LAG.remove(self._stage.name, position.topic, str(position.partition))
+            self._delays.forget(*partition)
             self._window.drop(partition)
             for known in (self._held, self._ends, self._next):
                 known.pop(partition, None)
@@ -367,7 +372,8 @@ class Worker:
             # Nothing committed yet: all that there is waits.
             done = self._next.get((topic, partition), max(0, low))
             if high >= 0:
-                metrics.LAG.labels(self._stage.name, topic, str(partition)).set(max(0, high - done))
+                oldest = self._window.oldest_ms((topic, partition))
+                self._delays.report(topic, partition, high - done, done, oldest)
 
     def _learn_positions(self, consumer: Consumer) -> None:
         """Committed offsets of partitions in which this worker has committed nothing yet."""
