@@ -9,7 +9,7 @@ AUDIT := pip-audit>=2.9,<3
 SBOM := cyclonedx-bom>=7,<8
 FUZZER := atheris>=3,<4
 
-.PHONY: setup demo test bench lint contracts lock audit sbom fuzz chaos
+.PHONY: setup demo test bench lint contracts lock audit sbom fuzz chaos dashboards
 
 setup: .venv/.ready
 
@@ -43,6 +43,10 @@ lint: setup
 # Write services/contracts/ anew from protos/.
 contracts: setup
 	$(BIN)/python -m services.contracts.generate
+
+# Write deploy/monitoring/dashboards/ anew from its code.
+dashboards: setup
+	$(BIN)/python -m deploy.monitoring
 
 # Write requirements.lock anew from the ranges in pyproject.toml.
 lock: setup

@@ -25,6 +25,7 @@ from deploy.local.kafka import Kafka
 from deploy.local.ownership import own
 from deploy.local.postgres import Postgres
 from deploy.local.process import Child, free_port, listens
+from deploy.local.prometheus import Prometheus
 from deploy.local.services import MODEL, SERVICES, Service
 from models.demo import CHECKPOINT, NOTICE
 from services.common.settings import Settings, load_settings
@@ -52,6 +53,9 @@ class PlatformOptions:
     settings: dict[str, str] = field(default_factory=dict)
     #: Workers of each stage that scales.
     workers: int = 1
+    #: Whether a Prometheus runs beside it, which must be installed, and its port.
+    prometheus: bool = False
+    prometheus_port: int = 0
     #: Ports of proxies before Kafka (see there).
     kafka_proxies: tuple[int, ...] = ()
 
@@ -74,6 +78,7 @@ class Platform:
         self.env: dict[str, str] = {}
         self._customer_key = ""
         self.kafka: Kafka | None = None
+        self.prometheus: Prometheus | None = None
 
     def start(self) -> None:
         """Start everything and wait until all is ready.
@@ -86,6 +91,11 @@ class Platform:
         self._lock = own(self._folder)
         self._customer_key = given or kept_key(self._folder)
         _check_room(self._folder)
+        if self._options.prometheus:
+            # Its targets are known when all have their ports, and whether it is there at all, now.
+            self.prometheus = Prometheus(
+                self._folder / "prometheus", self._log("prometheus"), self._ports, self._options.prometheus_port
+            )
         model = self._options.model or str(CHECKPOINT)
         if not self._options.model:
             self._say(NOTICE)
@@ -134,6 +144,7 @@ class Platform:
                 for name in self._names(service):
                     self._await_service(name)
         self._start_services([s for s in SERVICES if not s.probed])
+        self._start_prometheus()
         self._write_state("ready")
         self._say("ready")
 
@@ -207,6 +218,15 @@ class Platform:
                 self._children[name] = child
                 child.start()
         self._write_state("starting")
+
+    def _start_prometheus(self) -> None:
+        if self.prometheus is None:
+            return
+        self._children["prometheus"] = self.prometheus.child
+        self.prometheus.start()
+        self._await("Prometheus", self.prometheus.child, self.prometheus.ready)
+        self._ports["prometheus"] = self.prometheus.port
+        self._say(f"Prometheus: {self.prometheus.url}")
 
     def _await_service(self, name: str, seconds: float | None = _START_SECONDS) -> None:
         self._await(name, self._children[name], lambda: self.probe(name, "ready"), seconds)

@@ -19,12 +19,24 @@ def up(
     kafka_port: Annotated[int, typer.Option(help="Kafka's port; 0 takes a free one.")] = 0,
     postgres_port: Annotated[int, typer.Option(help="PostgreSQL's port; 0 takes a free one.")] = 0,
     model_port: Annotated[int, typer.Option(help="The model server's gRPC port; 0 takes a free one.")] = 0,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="A Prometheus beside it, with our rules (docs/monitoring.md).")
+    ] = False,
+    prometheus_port: Annotated[int, typer.Option(help="Prometheus' port; 0 takes a free one.")] = 0,
 ) -> None:
     """Run everything on this machine until Ctrl-C: Kafka, PostgreSQL, the model server and all services."""
     from deploy.local.__main__ import run
     from deploy.local.platform import PlatformOptions
 
-    options = PlatformOptions(data_dir, model, kafka_port, postgres_port, model_port)
+    options = PlatformOptions(
+        data_dir,
+        model,
+        kafka_port,
+        postgres_port,
+        model_port,
+        prometheus=prometheus,
+        prometheus_port=prometheus_port,
+    )
     raise typer.Exit(run(options, lambda line: print(line, flush=True)))
 
 
