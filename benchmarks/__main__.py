@@ -9,7 +9,7 @@ from functools import partial
 
 from rich.console import Console
 
-from benchmarks import engine, sink, soak, stage_runtime, start, worker_memory
+from benchmarks import engine, metrics_cost, release, sink, soak, stage_runtime, start, worker_memory
 from benchmarks.parts import Parts, started
 from benchmarks.rows import Row, record, table
 
@@ -17,9 +17,11 @@ from benchmarks.rows import Row, record, table
 ALONE: dict[str, Callable[[bool], list[Row]]] = {"engine": engine.measure, "engine.soak": soak.measure}
 MEASURES: dict[str, Callable[[Parts], list[Row]]] = {
     "pipeline.stage_runtime": stage_runtime.measure,
+    "pipeline.metrics_cost": metrics_cost.measure,
     "pipeline.sink": sink.measure,
     "pipeline.worker_memory": worker_memory.measure,
     "pipeline.start": start.measure,
+    "release": release.measure,
 }
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import psutil
@@ -36,6 +37,7 @@ from services.lvlm.tree.run import Run
 
 _T = TypeVar("_T")
 ANSWER = 100
+_TURNS = 2
 _PICTURE = Image.radial_gradient("L").convert("RGB")
 #: Co-buys whose prompts share nothing but the picture.
 PREFIXES = [Prefix(f"{kind}, a pair of things, " * 56, (_PICTURE,)) for kind in ("cups", "pots", "pans", "jars")]
@@ -97,10 +99,14 @@ def _against_generate(size: Size, tree: TreeEngine, plain: PlainEngine) -> list[
         return engine.complete(PREFIXES[0], branches, ANSWER)[0]
 
     complete(tree, BRANCHES)  # Warm: first calls allocate.
-    ours, tree_seconds = _timed(lambda: complete(tree, BRANCHES))
-    batch, batch_seconds = _timed(lambda: complete(plain, BRANCHES))
     some, share = BRANCHES[: size.asked_alone], len(BRANCHES) / size.asked_alone
+    # The tree's turns are short: one before, between and behind the long ones, so that a busy minute is nobody's alone.
+    turns = [_timed(lambda: complete(tree, BRANCHES))[1]]
+    batch, batch_seconds = _timed(lambda: complete(plain, BRANCHES))
+    turns.append(_timed(lambda: complete(tree, BRANCHES))[1])
     alone, alone_seconds = _timed(lambda: [said for one in some for said in complete(plain, [one])])
+    ours, seconds = _timed(lambda: complete(tree, BRANCHES))
+    tree_seconds = median([*turns, seconds])
     scores, score_seconds = _timed(lambda: tree.score(PREFIXES[0], BRANCHES)[0])
     each, each_seconds = _timed(lambda: [score for one in some for score in plain.score(PREFIXES[0], [one])[0]])
     same = sum(a.text == b.text for a, b in zip(ours, alone, strict=False))
@@ -120,9 +126,13 @@ def _against_generate(size: Size, tree: TreeEngine, plain: PlainEngine) -> list[
 
 
 def _together(size: Size, tree: TreeEngine) -> list[Row]:
-    """Four co-buys in one forward against four one after the other."""
-    _, in_a_row = _timed(lambda: [tree.complete(prefix, BRANCHES, ANSWER) for prefix in PREFIXES])
-    _, at_once = _timed(lambda: run_together([tree.begin(prefix, BRANCHES, ANSWER) for prefix in PREFIXES], tree))
+    """Four co-buys in one forward against four one after the other: in turns, the least of each."""
+    in_a_row, at_once = float("inf"), float("inf")
+    for _ in range(_TURNS):
+        _, seconds = _timed(lambda: [tree.complete(prefix, BRANCHES, ANSWER) for prefix in PREFIXES])
+        in_a_row = min(in_a_row, seconds)
+        _, seconds = _timed(lambda: run_together([tree.begin(prefix, BRANCHES, ANSWER) for prefix in PREFIXES], tree))
+        at_once = min(at_once, seconds)
     return [ratio(f"engine.tree_{size.name}_four_at_once", 1.5, in_a_row, at_once)]
 
 

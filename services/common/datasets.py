@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from services.common.leaks import leaks
 from services.common.storage import world_faults
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,38 @@ def _manifest(files: Any, path: str) -> dict[str, Any]:
     return manifest
 
 
+def manifest(url: str) -> dict[str, Any]:
+    """The manifest of the release in the folder `url`, and the `url`; empty where there is none.
+
+    Raises:
+        WorldFault: the storage is away.
+    """
+    with world_faults("datasets", url):
+        files, root = open_store(url)
+        found = _manifest(files, f"{root}/{MANIFEST}")
+        return {**found, "url": url} if found else {}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What two manifests say otherwise, by name: (old, new), None where one says nothing; files aside."""
+    flat = [dict(_flat(one)) for one in (old, new)]
+    return {
+        name: (flat[0].get(name), flat[1].get(name))
+        for name in sorted(flat[0].keys() | flat[1].keys())
+        if flat[0].get(name) != flat[1].get(name)
+    }
+
+
+def _flat(manifest: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in manifest.items():
+        if name == "splits":
+            yield from ((f"rows of {one['config']}, {one['split']}", one["rows"]) for one in value)
+        elif name in ("relations", "accepted_relations", "left_out", "settings"):
+            yield from ((f"{name.replace('_', ' ')}: {key}", inner) for key, inner in value.items())
+        elif name not in ("files", "url", "offsets"):
+            yield name.replace("_", " "), value
+
+
 def newest_id(url: str) -> str:
     """The release that the pointer names, whatever became of its files; empty before the first.
 
@@ -109,13 +142,22 @@ def _wrong(url: str) -> Iterator[str]:
         return
     if not str(manifest.get("release_id", "")).endswith(f"-{fingerprint(manifest)}"):
         yield f"{MANIFEST} is not what its release id says"
+    sound = True
     for name, facts in manifest.get("files", {}).items():
-        try:
-            content = files.cat_file(f"{root}/{name}")
-        except FileNotFoundError:
-            yield f"{name} is missing"
-            continue
-        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
-            yield f"{name} is not what the manifest says"
+        if wrong := _differs(files, f"{root}/{name}", facts["sha256"]):
+            yield f"{name} {wrong}"
+            sound = False
+    if sound and "settings" in manifest:  # Before splits were by product no such setting was written.
+        yield from leaks(url, manifest)
     known = {f"{root}/{name}" for name in (*manifest.get("files", {}), MANIFEST)}
     yield from (f"{path} is not in the manifest" for path in files.find(root) if path not in known)
+
+
+def _differs(files: Any, path: str, sha256: str) -> str:
+    """What is wrong with a file; empty where it has this digest."""
+    try:
+        with files.open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "is missing"
+    return "" if found == sha256 else "is not what the manifest says"

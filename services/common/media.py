@@ -8,7 +8,7 @@ import uuid
 from contextlib import AbstractContextManager
 from typing import Any
 
-from services.common.storage import world_faults
+from services.common.storage import make_folder, world_faults
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -43,7 +43,7 @@ class MediaStore:
         path = self._path(digest)
         with self._world_faults():
             if not self._files.exists(path):
-                self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                make_folder(self._files, path)
                 # Nobody may ever read half a file: write beside it, then move.
                 partial = f"{path}.{uuid.uuid4().hex}"
                 self._files.pipe_file(partial, content)

@@ -222,6 +222,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Tokens of prompts' beginnings whose keys and values are kept for later prompts; 0: none.",
     )
+    samples: int = Field(
+        1, ge=1, le=16, description="Intentions under each relation: the first greedy, the others sampled, a seed each."
+    )
     sample_temperature: float = Field(0.8, gt=0, description="Temperature of sampled intentions (samples above one).")
     sample_top_p: float = Field(0.95, gt=0, le=1, description="Share of the likeliest tokens that samples come from.")
     max_new_tokens: int = Field(64, ge=1, description="Longest intention, tokens.")
@@ -259,7 +262,31 @@ class Settings(BaseSettings):
         3600.0, gt=0, description="Time between two comparisons of the newest release with its manifest."
     )
 
-    @field_validator("postgres_dsn")
+    # -- The explorer --------------------------------------------------------------------------------------------
+    explorer_host: str = Field("127.0.0.1", description="Address of the explorer's pages and REST API.")
+    explorer_port: int = Field(8080, ge=0, description="Their port; 0 takes a free one.")
+    explorer_grpc_bind: str = Field(
+        "", description="Address to serve gRPC `KnowledgeBase` on, such as 0.0.0.0:50052; empty: none."
+    )
+    explorer_dsn: SecretStr = Field(
+        SecretStr(""),
+        description="DSN of a role that only reads the KB (docs/security.md); empty: MINDSTREAM_POSTGRES_DSN.",
+    )
+    explorer_auth: Literal["token", "proxy", "off"] = Field(
+        "token",
+        description="Who may read: whoever has MINDSTREAM_EXPLORER_TOKEN, or whom a proxy before it lets through, or "
+        "(off) everybody, which is taken on loopback only.",
+    )
+    explorer_token: SecretStr = Field(
+        SecretStr(""), description="The bearer token, at least 32 characters (openssl rand -hex 32)."
+    )
+    explorer_rate: float = Field(
+        50.0, ge=0, description="Requests a second that one client's address may make, twice as many at once; 0: any."
+    )
+    explorer_statement_seconds: float = Field(5.0, gt=0, description="Longest that one of its statements may run.")
+    explorer_streams: int = Field(100, ge=1, description="Live pages that are followed at once.")
+
+    @field_validator("postgres_dsn", "explorer_dsn")
     @classmethod
     def _libpq(cls, value: SecretStr) -> SecretStr:
         dsn = value.get_secret_value()
@@ -286,7 +313,7 @@ class Settings(BaseSettings):
             raise ValueError("not http://host:port or https://host:port")
         return value
 
-    @field_validator("customer_key")
+    @field_validator("customer_key", "explorer_token")
     @classmethod
     def _not_to_be_guessed(cls, value: SecretStr) -> SecretStr:
         if 0 < len(value.get_secret_value()) < _KEY_CHARACTERS:

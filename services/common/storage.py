@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from services.common.errors import WorldFault
 
@@ -21,3 +22,9 @@ def world_faults(kind: str, place: str) -> Iterator[None]:
     except Exception as error:
         line = " ".join(str(error).split())[:200]
         raise WorldFault(kind, f"{place}: {type(error).__name__}: {line}") from None
+
+
+def make_folder(files: Any, path: str) -> None:
+    """Make the folder of a file, where the file system has folders; object stores would make a bucket of it."""
+    if "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol):
+        files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)

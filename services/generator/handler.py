@@ -49,6 +49,7 @@ class Generator:
         request = GenerateRequest(
             idempotency_key=record.idempotency_key,
             pairs=[await product_pair(featured, self._media, self._settings)],
+            samples=self._settings.samples,
             isolate=ISOLATE.get(),
         )
         answer = await call(

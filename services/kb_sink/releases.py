@@ -79,19 +79,41 @@ def report(settings: Settings) -> None:
         metrics.RELEASE_ROWS.labels(split["config"], split["split"]).set(split["rows"])
 
 
-class Verifier:
-    """Compares the newest release with its manifest: a new one at once, and again every `release_verify_seconds`."""
+class Keeper:
+    """Makes releases when they are due, and looks after the newest one. One turn at every interval."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._owed = False
+        #: The release that was verified last, and when it is due again, monotonic.
         self._verified, self._again = "", 0.0
 
-    def look(self) -> None:
-        """Verify where it is time.
+    def turn(self, *, due: bool) -> None:
+        """Release, where it is due and there is something new; then report and verify.
 
         Raises:
-            WorldFault: the dataset storage is away.
+            WorldFault: the database, Kafka or the dataset storage is away; where it was due, it is owed from now on.
         """
+        try:
+            if due and new_intentions(self._settings) >= self._settings.release_min_new:
+                self._owe()  # Before it is made: it may never return.
+                release(self._settings)
+            self._owed = False
+            metrics.RELEASE_DUE_TIME.set(0)
+            report(self._settings)
+            self._verify()
+        except WorldFault:
+            if due:
+                self._owe()
+            raise
+
+    def _owe(self) -> None:
+        if not self._owed:
+            metrics.RELEASE_DUE_TIME.set_to_current_time()
+        self._owed = True
+
+    def _verify(self) -> None:
+        """Compare the newest release with its manifest: a new one at once, and again when it is time."""
         url, now = self._settings.datasets_url, time.monotonic()
         newest = datasets.newest_id(url)
         if not newest or (newest == self._verified and now < self._again):
@@ -138,18 +160,10 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    due, owed, verifier = False, False, Verifier(settings)
+    due, keeper = False, Keeper(settings)
     while True:
         try:
-            if due and new_intentions(settings) >= settings.release_min_new:
-                if not owed:
-                    metrics.RELEASE_DUE_TIME.set_to_current_time()
-                owed = True
-                release(settings)
-            metrics.RELEASE_DUE_TIME.set(0)
-            owed = False
-            report(settings)
-            verifier.look()
+            keeper.turn(due=due)
             health.answering = True
         except WorldFault as fault:
             health.answering = False

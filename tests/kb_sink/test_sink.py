@@ -31,9 +31,9 @@ from services.common.runtime.stage import Fenced, Finished, Result
 from services.common.settings import Settings
 from services.kb_sink.committer import PostgresCommitter
 from services.kb_sink.release import make_release
+from services.kb_sink.release.splits import split_of
 from services.kb_sink.releases import release, report
 from services.kb_sink.rows import rows
-from services.kb_sink.tasks import split_of
 
 pytestmark = pytest.mark.integration
 
@@ -266,7 +266,7 @@ def test_a_release_is_reproducible_verifiable_and_loads(settings: Callable[..., 
         loaded = hugging_face.load_dataset(folder, name=config, cache_dir=f"{folder}-cache")
         assert sum(len(split) for split in loaded.values()) > 0
         for name, split in loaded.items():
-            assert {split_of(row["pair_id"]) for row in split} == {name}
+            assert {split_of(row[product]) for row in split for product in ("product_a", "product_b")} == {name}
             assert all(row["messages"][-1]["role"] == "assistant" for row in split)
 
     leftover = f"{made.datasets_url}/20200101T000000Z-00000000/README.md".removeprefix("file://")

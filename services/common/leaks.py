@@ -1,0 +1,64 @@
+"""What the splits of a dataset release know of each other, and must not."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+#: Columns that name what may be in one split only, by what `settings.split` of the manifest says; lists are unpacked.
+_COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
+    "product": {"product": ("product_id", "product_a", "product_b"), "pair": ("pair_id",), "text": ("text",)},
+    "pair": {"pair": ("pair_id",)},
+}
+_WORD = re.compile(r"\w+")
+
+
+def text_key(text: str) -> int:
+    """Texts that differ in case and punctuation alone have one key."""
+    words = " ".join(_WORD.findall(text.casefold()))
+    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big")
+
+
+def leaks(url: str, manifest: dict[str, Any]) -> Iterator[str]:
+    """A line for each kind of thing that two splits have in common, over all configurations.
+
+    What is held out is remembered, 8 bytes each and Python's due; train, which is most, is only looked at.
+    """
+    held: dict[tuple[str, str], set[int]] = {}
+    kinds = _COLUMNS[manifest["settings"]["split"]]
+    found: dict[tuple[str, str, str], int] = {}
+    for split in ("test", "validation", "train"):
+        others = [other for other in ("test", "validation") if other != split]
+        for kind, value in _values(url, manifest, split, kinds):
+            key = text_key(value) if kind == "text" else _key(value)
+            if split != "train":
+                held.setdefault((split, kind), set()).add(key)
+            for other in others:
+                if key in held.get((other, kind), ()):
+                    found[kind, other, split] = found.get((kind, other, split), 0) + 1
+    for (kind, one, other), count in sorted(found.items()):
+        yield f"{count} rows of {other} have a {kind} of {one}"
+
+
+def _values(
+    url: str, manifest: dict[str, Any], split: str, kinds: dict[str, tuple[str, ...]]
+) -> Iterator[tuple[str, str]]:
+    import fsspec
+    import pyarrow.parquet as pq
+
+    for config in sorted({one["config"] for one in manifest["splits"] if one["split"] == split}):
+        files, root = fsspec.core.url_to_fs(url)
+        for path in sorted(files.glob(f"{root}/{config}/{split}-*.parquet")):
+            with files.open(path, "rb") as file:
+                shard = pq.ParquetFile(file)
+                names = {name: kind for kind, columns in kinds.items() for name in columns}
+                columns = [name for name in names if name in shard.schema_arrow.names]
+                for batch in shard.iter_batches(columns=columns):
+                    for name in columns:
+                        yield from ((names[name], value) for value in batch.column(name).to_pylist())
+
+
+def _key(value: str) -> int:
+    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big")

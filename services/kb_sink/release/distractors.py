@@ -1,0 +1,138 @@
+"""Wrong options for multiple choice, by their likeness to the right one.
+
+IntentionQA (arXiv 2406.10173) takes distractors of other pairs and grades a question by how like they are to the right
+option; what is too like is none, since it may be right as well. Likeness here is the cosine of words' weights, hashed
+into few dimensions: no model is needed, and the same texts give the same numbers everywhere.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from services.common.leaks import text_key
+from services.kb_sink.release.splits import digest
+
+LEVELS = ("easy", "medium", "hard")
+#: Wrong options of a question.
+WRONG = 3
+#: Options that a question's distractors are chosen from.
+POOL = 512
+#: Above this likeness an option may be right as well.
+TOO_LIKE = 0.8
+_DIMENSIONS = 512
+_WORD = re.compile(r"\w+")
+#: Where in the order of likeness the options of a level begin, as a share of all that may be chosen.
+_BEGINS = {"easy": 0.5, "medium": 0.05, "hard": 0.0}
+
+
+@dataclass(frozen=True)
+class Option:
+    """Something that can be said, and the products that it was said of."""
+
+    text: str
+    products: frozenset[str]
+
+
+class Smallest:
+    """Of all that is offered the few whose hashes are smallest: a sample that does not depend on the order."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._heap: list[tuple[int, str]] = []
+
+    def offer(self, key: str) -> None:
+        """Take a key up, if it is one of them; each once."""
+        entry = (-int(digest("pool", key)[:15], 16), key)
+        if len(self._heap) < self._most:
+            if entry not in self._heap:
+                heapq.heappush(self._heap, entry)
+        elif entry > self._heap[0] and entry not in self._heap:
+            heapq.heapreplace(self._heap, entry)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys, smallest hash first."""
+        return [key for _, key in sorted(self._heap, reverse=True)]
+
+
+class Pool:
+    """Options of one split that distractors are chosen from."""
+
+    def __init__(self, options: Iterable[Option]) -> None:
+        once: dict[int, Option] = {}
+        for option in options:
+            once.setdefault(text_key(option.text), option)
+            if len(once) == POOL:
+                break
+        self._options, self._keys = list(once.values()), list(once)
+        counts = Counter(place for option in self._options for place, _ in _places(option.text))
+        #: Of a word that is in every text nothing is learned; of one that is in none, most.
+        self._weights = np.full(_DIMENSIONS, np.log(len(self._options) + 1.0), dtype=np.float32)
+        for place, count in counts.items():
+            self._weights[place] = np.log((len(self._options) + 1.0) / (min(count, len(self._options)) + 0.5))
+        self._vectors = self._embed([option.text for option in self._options])
+
+    def choose(
+        self, asked: Sequence[Option], level: Sequence[str], also_right: Sequence[frozenset[int]]
+    ) -> list[tuple[list[str], list[float]] | None]:
+        """Wrong options for each right one, and their likeness to it; None where there are too few.
+
+        `also_right` are keys of texts that are right as well. An option of a pair that shares a product is none.
+        """
+        if len(self._options) < WRONG or not asked:
+            return [None] * len(asked)
+        likeness = self._embed([option.text for option in asked]) @ self._vectors.T
+        orders = np.argsort(-likeness, axis=1, kind="stable")
+        return [
+            self._one(option, level[row], also_right[row], likeness[row], orders[row])
+            for row, option in enumerate(asked)
+        ]
+
+    def _one(
+        self,
+        right: Option,
+        level: str,
+        also: frozenset[int],
+        likeness: npt.NDArray[np.float32],
+        order: npt.NDArray[np.intp],
+    ) -> tuple[list[str], list[float]] | None:
+        begin = int(_BEGINS[level] * len(order))
+        # Where a level has too few, the next less like come, and then those before.
+        chosen: list[int] = []
+        for place in (*order[begin:], *order[:begin][::-1]):
+            option = self._options[place]
+            if likeness[place] <= TOO_LIKE and self._keys[place] not in also and not option.products & right.products:
+                chosen.append(int(place))
+                if len(chosen) == WRONG:
+                    return [self._options[one].text for one in chosen], [float(likeness[one]) for one in chosen]
+        return None
+
+    def _embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors (len(texts), dimensions) of length one; of a text without words, zero."""
+        vectors = np.zeros((len(texts), _DIMENSIONS), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for place, sign in _places(text):
+                vectors[row, place] += sign * self._weights[place]
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.where(lengths > 0, lengths, np.float32(1))
+        return vectors
+
+
+def _places(text: str) -> list[tuple[int, int]]:
+    """Where each word of a text stands, and with which sign: words that share a place are as often like as unlike."""
+    return [_place(word) for word in sorted(set(_WORD.findall(text.casefold())))]
+
+
+@lru_cache(maxsize=100_000)
+def _place(word: str) -> tuple[int, int]:
+    found = zlib.crc32(word.encode())
+    return found % _DIMENSIONS, 1 if found >> 31 else -1

@@ -1,0 +1,98 @@
+"""The KB as it was at one moment, streamed: nothing here holds more than a few pairs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row, tuple_row
+
+from services.common.postgres import world_faults
+from services.common.relations import sentence
+
+Row = dict[str, Any]
+
+#: Rows fetched at a time.
+_FETCHED = 5000
+_INTENTIONS = """
+    SELECT i.intention_id, i.pair_id, p.product_a, p.product_b, a.title AS title_a, b.title AS title_b,
+           a.image_digest AS image_a, b.image_digest AS image_b, i.relation, i.text, i.score, i.accepted, i.threshold,
+           i.extractor_model_a, i.extractor_prompt_a, i.extractor_model_b, i.extractor_prompt_b,
+           i.generator_model, i.generator_prompt, i.filter_model, i.filter_prompt, i.judged_at
+    FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
+    JOIN kb.products a ON a.product_id = p.product_a AND a.content_digest = i.content_digest_a
+         AND a.model_version = i.extractor_model_a AND a.prompt_version = i.extractor_prompt_a
+    JOIN kb.products b ON b.product_id = p.product_b AND b.content_digest = i.content_digest_b
+         AND b.model_version = i.extractor_model_b AND b.prompt_version = i.extractor_prompt_b
+    {where}
+    ORDER BY i.pair_id, i.intention_id
+"""
+#: What splits and pools are decided by; order is of no use to them.
+_OUTLINE = """
+    SELECT i.intention_id, i.pair_id, p.product_a, p.product_b, i.relation, i.text, i.score, i.accepted
+    FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
+"""
+_PRODUCTS = """
+    SELECT product_id, content_digest, model_version, prompt_version, title, image_digest, description, features, uses
+    FROM kb.products ORDER BY product_id, content_digest, model_version, prompt_version
+"""
+
+
+class Snapshot:
+    """Reads that all see the same KB."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def outline(self) -> Iterator[tuple[str, str, str, str, str, str, float, bool]]:
+        """Of every intention its id, pair, both products, relation, text, score and verdict, in no order."""
+        yield from self._rows(_OUTLINE, tuple_row)
+
+    def pairs(self) -> Iterator[list[Row]]:
+        """All intentions of each pair, in an order that follows from their ids."""
+        yield from map(list, _by_pair(self._intentions(_INTENTIONS.format(where=""))))
+
+    def intentions(self, pairs: Sequence[str]) -> list[Row]:
+        """All intentions of these pairs."""
+        return list(self._intentions(_INTENTIONS.format(where="WHERE i.pair_id = ANY(%(pairs)s)"), pairs=list(pairs)))
+
+    def products(self) -> Iterator[Row]:
+        """What was extracted of each product, once for each content, model and prompt version."""
+        yield from self._rows(_PRODUCTS, dict_row)
+
+    def offsets(self) -> list[tuple[str, int, int]]:
+        """How far the sink had read: topic, partition, next offset."""
+        return list(self._rows("SELECT topic, partition, next_offset FROM kb.offsets ORDER BY 1, 2", tuple_row))
+
+    def _intentions(self, sql: str, **values: Any) -> Iterator[Row]:
+        for row in self._rows(sql, dict_row, values):
+            row["sentence"] = sentence(row["relation"], row["text"])
+            yield row
+
+    def _rows(self, sql: str, factory: Any, values: dict[str, Any] | None = None) -> Iterator[Any]:
+        with world_faults(), self._connection.cursor("release", row_factory=factory) as cursor:
+            cursor.itersize = _FETCHED
+            cursor.execute(sql, values)
+            yield from cursor
+
+
+def _by_pair(rows: Iterator[Row]) -> Iterator[Iterator[Row]]:
+    for _, group in groupby(rows, key=itemgetter("pair_id")):
+        yield group
+
+
+@contextmanager
+def snapshot(dsn: str) -> Iterator[Snapshot]:
+    """Open one.
+
+    Raises:
+        WorldFault: the database is away.
+    """
+    with world_faults(), psycopg.connect(dsn, connect_timeout=10) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        yield Snapshot(connection)
