@@ -24,7 +24,7 @@ setup: .venv/.ready
 	@touch $@
 
 demo: setup
-	$(BIN)/mindstream demo --out demo-out
+	$(BIN)/mindstream demo --out demo-out $(if $(KEEP),--keep)
 
 test: lint
 	$(BIN)/python -m pytest

@@ -9,7 +9,7 @@ from functools import partial
 
 from rich.console import Console
 
-from benchmarks import engine, metrics_cost, release, sink, soak, stage_runtime, start, worker_memory
+from benchmarks import engine, explorer, metrics_cost, release, sink, soak, stage_runtime, start, worker_memory
 from benchmarks.parts import Parts, started
 from benchmarks.rows import Row, record, table
 
@@ -22,6 +22,7 @@ MEASURES: dict[str, Callable[[Parts], list[Row]]] = {
     "pipeline.worker_memory": worker_memory.measure,
     "pipeline.start": start.measure,
     "release": release.measure,
+    "explorer": explorer.measure,
 }
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -49,6 +49,7 @@ class PlatformOptions:
     kafka_port: int = 0
     postgres_port: int = 0
     model_port: int = 0
+    explorer_port: int = 0
     #: More `MINDSTREAM_*` settings for every service.
     settings: dict[str, str] = field(default_factory=dict)
     #: Workers of each stage that scales.
@@ -77,6 +78,7 @@ class Platform:
         self._lock: IO[str] | None = None
         self.env: dict[str, str] = {}
         self._customer_key = ""
+        self._reader_dsn = ""
         self.kafka: Kafka | None = None
         self.prometheus: Prometheus | None = None
 
@@ -111,6 +113,7 @@ class Platform:
         postgres = Postgres(self._folder / "postgres", self._log("postgres"), self._options.postgres_port)
         self._children.update(kafka=kafka.child, postgres=postgres.child)
         model_port = free_port(self._options.model_port)
+        explorer_port = free_port(self._options.explorer_port)
         self.env = {
             "MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "MINDSTREAM_MEDIA_URL": f"file://{self._folder}/media",
@@ -120,6 +123,10 @@ class Platform:
             "MINDSTREAM_SERVER_BIND": f"127.0.0.1:{model_port}",
             **{f"MINDSTREAM_{job}_TARGET": f"127.0.0.1:{model_port}" for job in ("EXTRACTOR", "GENERATOR", "FILTER")},
             "MINDSTREAM_HTTP_HOST": "127.0.0.1",
+            # For whoever is on this machine.
+            "MINDSTREAM_EXPLORER_HOST": "127.0.0.1",
+            "MINDSTREAM_EXPLORER_PORT": str(explorer_port),
+            "MINDSTREAM_EXPLORER_AUTH": "off",
             # One machine, one person watching: look again soon, give up after minutes.
             "MINDSTREAM_PARK_SECONDS": "2",
             "MINDSTREAM_PARK_GRACE_SECONDS": "120",
@@ -134,6 +141,7 @@ class Platform:
         self._await("Kafka", kafka.child, kafka.ready)
         self._await("PostgreSQL", postgres.child, postgres.ready)
         postgres.create_database()
+        self._reader_dsn = postgres.create_reader("kb")
         self._create_topics()
         self._start_services([s for s in SERVICES if s.after_topics and s.probed])
         for service in SERVICES:
@@ -146,6 +154,7 @@ class Platform:
         self._start_services([s for s in SERVICES if not s.probed])
         self._start_prometheus()
         self._write_state("ready")
+        self._say(f"explorer: {explorer_address(self.env)}")
         self._say("ready")
 
     def probe(self, name: str, kind: str) -> bool:
@@ -213,6 +222,8 @@ class Platform:
                 own = {"MINDSTREAM_HTTP_PORT": str(port), "MINDSTREAM_SLOT": str(slot)}
                 if service.customers:
                     own["MINDSTREAM_CUSTOMER_KEY"] = self._customer_key
+                if service.reads_only:
+                    own["MINDSTREAM_EXPLORER_DSN"] = self._reader_dsn
                 command = [sys.executable, "-m", service.module]
                 child = Child(name, command, {**self.environment(name), **own}, self._log(name))
                 self._children[name] = child
@@ -263,6 +274,11 @@ class Platform:
         partial.touch(mode=0o600)
         partial.write_text(text)
         partial.replace(self._folder / STATE_FILE)
+
+
+def explorer_address(env: Mapping[str, str]) -> str:
+    """Where the explorer of a platform is, by what its services are told."""
+    return f"http://{env['MINDSTREAM_EXPLORER_HOST']}:{env['MINDSTREAM_EXPLORER_PORT']}"
 
 
 def _check_room(folder: Path) -> None:

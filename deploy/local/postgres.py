@@ -83,6 +83,34 @@ class Postgres:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
+    def create_reader(self, schema: str, database: str = "mindstream", role: str = "mindstream_explorer") -> str:
+        """A role that only reads `schema`, what later migrations make of it too; its DSN.
+
+        The schema is made where it is missing: rights are given before the first process looks.
+        """
+        import psycopg
+        from psycopg import sql
+
+        file = self._password_file.with_name(f"{role}.password")
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_urlsafe(24))
+        password = file.read_text()
+        names = {"schema": sql.Identifier(schema), "role": sql.Identifier(role), "password": sql.Literal(password)}
+        with psycopg.connect(self.dsn(database)) as connection:
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
+                connection.execute(sql.SQL("CREATE ROLE {role} LOGIN").format(**names))
+            for statement in (
+                "ALTER ROLE {role} PASSWORD {password}",
+                "ALTER ROLE {role} SET default_transaction_read_only = on",
+                "CREATE SCHEMA IF NOT EXISTS {schema}",
+                "GRANT USAGE ON SCHEMA {schema} TO {role}",
+                "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role}",
+            ):
+                connection.execute(sql.SQL(statement).format(**names))
+        return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
+
     def _initialise(self) -> None:
         # Beside it, and renamed when whole: what ends in the middle leaves nothing that looks like a database.
         made = self._data.with_name("data.new")

@@ -19,9 +19,12 @@ class Service:
     scales: bool = False
     #: Whether it reads customers' ids, and so is told the key that they are hashed with.
     customers: bool = False
+    #: Whether it only reads the KB, and so gets a role that can do no more.
+    reads_only: bool = False
 
 
 MODEL = Service("model", "services.lvlm", after_topics=False)
+EXPLORER = Service("explorer", "services.explorer", reads_only=True)
 SERVICES = (
     MODEL,
     Service("cobuy", "services.cobuy", customers=True),
@@ -30,4 +33,5 @@ SERVICES = (
     Service("filter", "services.filter", scales=True),
     Service("kb_sink", "services.kb_sink", scales=True),
     Service("releases", "services.kb_sink.releases", probed=False),
+    EXPLORER,
 )

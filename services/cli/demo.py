@@ -44,6 +44,9 @@ def demo(
         Path | None, typer.Option(help="Keep the platform's data here; else a new one, removed.")
     ] = None,
     model: Annotated[str, typer.Option(help="Checkpoint, a Hub id or a folder; the demo model where missing.")] = "",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Let it run at the end, and say where to look at it; Ctrl-C ends it.")
+    ] = False,
 ) -> None:
     """Start everything, feed a sample or your files, wait until all is judged, and leave the results.
 
@@ -66,7 +69,7 @@ def demo(
         began = time.monotonic()
         with _platform(
             data_dir or Path(tmp) / "data", model, lambda line: console.print(line, style="dim", markup=False)
-        ) as folder:
+        ) as (folder, supervisor):
             started = time.monotonic()
             settings = settings_for(folder)
             before = outcome.ends(settings)
@@ -81,9 +84,11 @@ def demo(
                 "dead_letters": [asdict(one) for one in letters],
                 **_leave(out, folder, settings),
             }
-        (out / "summary.json").write_text(json.dumps(summary, indent=1, default=str))
-    console.print(f"{summary['intentions']} intentions of {summary['pairs']} co-buys in {out}", style="bold")
-    _say_dead_letters(letters, data_dir, console)
+            (out / "summary.json").write_text(json.dumps(summary, indent=1, default=str))
+            console.print(f"{summary['intentions']} intentions of {summary['pairs']} co-buys in {out}", style="bold")
+            _say_dead_letters(letters, data_dir, console)
+            if keep:
+                _stay(settings, supervisor)
     if letters:
         raise typer.Exit(PROBLEM)
 
@@ -117,14 +122,27 @@ def _read(products: Path, purchases: Path | None, cobuys: Path | None, limit: in
     return [(PRODUCTS, [one for one in known if one[0] in named]), (second, events)]
 
 
+def _stay(settings: Settings, supervisor: subprocess.Popen[str] | None) -> None:
+    """Say where to look, and wait for Ctrl-C where the platform is ours."""
+    address = f"http://{settings.explorer_host}:{settings.explorer_port}"
+    print(f"See why they are bought together: {address}" + ("  (Ctrl-C ends it)" if supervisor else ""), flush=True)
+    if supervisor is None:
+        return
+    try:
+        code = supervisor.wait()
+    except KeyboardInterrupt:
+        return
+    fail(f"the platform ended, exit code {code}", AWAY)
+
+
 @contextmanager
-def _platform(folder: Path, model: str, say: Say) -> Iterator[Path]:
-    """A supervisor as a process of its own, until the block ends."""
+def _platform(folder: Path, model: str, say: Say) -> Iterator[tuple[Path, subprocess.Popen[str] | None]]:
+    """A supervisor as a process of its own, until the block ends; None where one runs in the folder already."""
     from deploy.local.process import die_with_parent
 
     running = platform_state(folder)
     if running and running["state"] == "ready":
-        yield folder
+        yield folder, None
         return
     command = [sys.executable, "-m", "deploy.local", str(folder), *([model] if model else [])]
     # Its errors go where ours go.
@@ -143,7 +161,7 @@ def _platform(folder: Path, model: str, say: Say) -> Iterator[Path]:
             fail(f"the platform ended at its start, exit code {code}", AWAY)
         # What ends and starts again is said meanwhile.
         threading.Thread(target=_repeat, args=(output, say), daemon=True).start()
-        yield folder
+        yield folder, supervisor
     finally:
         supervisor.terminate()
         supervisor.wait(timeout=120)

@@ -19,6 +19,7 @@ def up(
     kafka_port: Annotated[int, typer.Option(help="Kafka's port; 0 takes a free one.")] = 0,
     postgres_port: Annotated[int, typer.Option(help="PostgreSQL's port; 0 takes a free one.")] = 0,
     model_port: Annotated[int, typer.Option(help="The model server's gRPC port; 0 takes a free one.")] = 0,
+    explorer_port: Annotated[int, typer.Option(help="The explorer's port; 0 takes a free one.")] = 0,
     prometheus: Annotated[
         bool, typer.Option("--prometheus", help="A Prometheus beside it, with our rules (docs/monitoring.md).")
     ] = False,
@@ -34,6 +35,7 @@ def up(
         kafka_port,
         postgres_port,
         model_port,
+        explorer_port,
         prometheus=prometheus,
         prometheus_port=prometheus_port,
     )
@@ -46,15 +48,19 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
 ) -> None:
     """Processes of the embedded platform, and how far each stage is behind."""
+    from deploy.local.platform import explorer_address
     from services.common.lag import lags
 
     settings = settings_for(data_dir)
     state = platform_state(data_dir or DATA_DIR)
     processes = {name: process["pid"] for name, process in (state or {"processes": {}})["processes"].items()}
     found = [{"stage": lag.group, "topic": lag.topic, "lag": lag.records} for lag in lags(settings)]
+    explorer = explorer_address(state["env"]) if state else ""
     if as_json:
-        print_json({"processes": processes, "lags": found})
+        print_json({"processes": processes, "lags": found, "explorer": explorer})
         return
+    if explorer:
+        print(f"explorer   {explorer}")
     for name, pid in processes.items():
         print(f"{name:10} pid {pid}")
     for row in found:

@@ -8,7 +8,7 @@ purged has such a marker too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -100,6 +100,16 @@ def letters(settings: Settings, queue: Queue) -> Iterator[Letter]:
         KafkaException: no such topic, or the broker does not answer.
     """
     return _of(queue, list(kafka.read_all(settings, queue.name)))
+
+
+def newest(settings: Settings, queue: Queue, most: int) -> Iterator[Letter]:
+    """Letters among the newest `most` records of a queue that were not purged, oldest first, without their events.
+
+    Raises:
+        KafkaException: no such topic, or the broker does not answer.
+    """
+    bare = (replace(record, value=b"") for record in kafka.read_all(settings, queue.name, last=most))
+    return _of(queue, list(bare))
 
 
 def _of(queue: Queue, records: list[Record]) -> Iterator[Letter]:

@@ -250,8 +250,10 @@ _COORDINATOR_MOVES = {
 }
 
 
-def read_all(settings: Settings, topic: str) -> Iterator[Record]:
+def read_all(settings: Settings, topic: str, last: int | None = None) -> Iterator[Record]:
     """Everything committed in a topic up to its end now, partition by partition as it comes; nothing is committed.
+
+    With `last`, only what stands in the last so many places of each partition.
 
     Raises:
         KafkaException: no such topic, or the broker does not answer.
@@ -263,7 +265,11 @@ def read_all(settings: Settings, topic: str) -> Iterator[Record]:
         metadata = consumer.list_topics(topic, timeout=10).topics[topic]
         if metadata.error:
             raise KafkaException(metadata.error)
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.partitions])
+        starts = dict.fromkeys(metadata.partitions, 0)
+        for partition in starts if last is not None else ():
+            high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
+            starts[partition] = max(0, high - (last or 0))
+        consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
         left = set(metadata.partitions)
         while left:
             for message in consumer.consume(500, 0.02):

@@ -24,7 +24,7 @@ _SELECT = """
            i.generator_model, i.generator_prompt,
            i.filter_model, i.filter_prompt, i.pipeline_version,
            i.source_topic, i.source_partition, i.source_offset, i.source_event_id,
-           i.generated_at, i.judged_at, i.written_at
+           i.generated_at, i.judged_at, i.written_at {more}
     FROM (
         SELECT * FROM (
             SELECT i.*, p.product_a, p.product_b, p.support FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
@@ -41,12 +41,24 @@ _SELECT = """
 
 #: The best of a product with n of N intentions: by its pairs all n are read; by score, N / n for each that is found.
 #: PostgreSQL takes the wrong way between: it does not see that a pair's rows stand together.
-_FEW_PAIRS = """
+FEW_PAIRS = """
     SELECT count(*) ^ 2 < (SELECT reltuples / 10 FROM pg_class WHERE oid = 'kb.intentions'::regclass)
     FROM kb.pairs WHERE %s IN (product_a, product_b)
 """
 #: What the planner does not look across.
 _FENCE = "OFFSET 0"
+_BY_SCORE = "i.score DESC, i.intention_id"
+#: All counts; and by relation.
+COUNTS = (
+    "SELECT (SELECT count(*) FROM kb.pairs) AS pairs, "
+    "(SELECT count(DISTINCT product_id) FROM kb.products) AS products, count(*) AS intentions, "
+    "count(*) FILTER (WHERE accepted) AS accepted, count(*) FILTER (WHERE text = '') AS empty, "
+    "max(written_at) AS newest FROM kb.intentions"
+)
+RELATION_COUNTS = (
+    "SELECT relation, count(*) AS intentions, count(*) FILTER (WHERE accepted) AS accepted, "
+    "avg(score) AS mean_score FROM kb.intentions GROUP BY relation ORDER BY relation"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,8 @@ class Query:
     min_score: float = 0.0
     accepted_only: bool = False
     limit: int | None = None
+    #: Score and id of the last row that was given already, by score.
+    after: tuple[float, str] | None = None
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """SQL conditions and their parameters."""
@@ -75,15 +89,57 @@ class Query:
             values["relation"] = self.relation
         if self.accepted_only:
             conditions.append("i.accepted")
+        if self.after:
+            # The first condition says no more than the second, but it is one that an index can begin at.
+            conditions.append("i.score <= %(score)s AND (i.score < %(score)s OR i.intention_id > %(id)s)")
+            values["score"], values["id"] = self.after
         return " AND ".join(conditions), values
 
 
 def statement(query: Query, *, by_score: bool, by_pairs: bool = False) -> tuple[str, dict[str, Any]]:
     """SQL of the rows that are asked for, and its parameters; `by_pairs` goes to them by their pairs."""
     where, values = query.where()
-    order = "i.score DESC, i.intention_id" if by_score else "i.pair_id, i.relation, i.sample, i.intention_id"
-    first = f"ORDER BY {order} LIMIT {int(query.limit)}" if query.limit is not None else ""
-    return _SELECT.format(where=where, fence=_FENCE if by_pairs else "", first=first, order=order), values
+    order = _BY_SCORE if by_score else "i.pair_id, i.relation, i.sample, i.intention_id"
+    return _selected(where, order, query.limit, fence=_FENCE if by_pairs else ""), values
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the order in which intentions were written: behind this row. The default is before the first."""
+
+    xact: int = 0
+    pair_id: str = ""
+    intention_id: str = ""
+
+
+def changes(after: Position, limit: int) -> tuple[str, dict[str, Any]]:
+    """SQL of the next rows behind a position, with their `written_xact`, and its parameters.
+
+    Rows of transactions that began before one still under way wait for it: whoever follows the positions misses none.
+    """
+    where = (
+        "(i.written_xact, i.pair_id, i.intention_id) > (%(xact)s::text::xid8, %(pair)s, %(id)s) "
+        "AND i.written_xact < pg_snapshot_xmin(pg_current_snapshot())"
+    )
+    values = {"xact": str(after.xact), "pair": after.pair_id, "id": after.intention_id}
+    order = "i.written_xact, i.pair_id, i.intention_id"
+    return _selected(where, order, limit, more=", i.written_xact::text AS written_xact"), values
+
+
+def newest(limit: int) -> str:
+    """SQL of the newest rows that have a text, newest first."""
+    return _selected("i.text <> ''", "i.written_xact DESC, i.pair_id DESC, i.intention_id DESC", limit)
+
+
+def matching(limit: int, looked_at: int) -> str:
+    """SQL of accepted rows whose text has the words of the tsquery `%(words)s`: the best of the first `looked_at`."""
+    where = "i.accepted AND to_tsvector('english', left(i.text, 2000)) @@ %(words)s::tsquery"
+    return _selected(where, _BY_SCORE, limit, fence=f"LIMIT {int(looked_at)}")
+
+
+def _selected(where: str, order: str, limit: int | None, *, fence: str = "", more: str = "") -> str:
+    first = f"ORDER BY {order} LIMIT {int(limit)}" if limit is not None else ""
+    return _SELECT.format(where=where, fence=fence, first=first, order=order, more=more)
 
 
 def intentions(
@@ -91,7 +147,7 @@ def intentions(
 ) -> Iterator[dict[str, Any]]:
     """Intentions with their products' titles and full provenance, streamed; by id unless `by_score`."""
     with world_faults(), connection.cursor("kb_export", row_factory=dict_row) as cursor:
-        few = connection.execute(_FEW_PAIRS, [query.product]).fetchone() if query.product else None
+        few = connection.execute(FEW_PAIRS, [query.product]).fetchone() if query.product else None
         cursor.itersize = 2000
         cursor.execute(*statement(query, by_score=by_score, by_pairs=few is not None and few[0]))
         for row in cursor:
@@ -102,14 +158,6 @@ def intentions(
 def stats(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     """Counts, and per relation how many are kept."""
     with world_faults(), connection.cursor(row_factory=dict_row) as cursor:
-        counts = cursor.execute(
-            "SELECT (SELECT count(*) FROM kb.pairs) AS pairs, "
-            "(SELECT count(DISTINCT product_id) FROM kb.products) AS products, count(*) AS intentions, "
-            "count(*) FILTER (WHERE accepted) AS accepted, count(*) FILTER (WHERE text = '') AS empty, "
-            "max(written_at) AS newest FROM kb.intentions"
-        ).fetchone()
-        relations = cursor.execute(
-            "SELECT relation, count(*) AS intentions, count(*) FILTER (WHERE accepted) AS accepted, "
-            "avg(score) AS mean_score FROM kb.intentions GROUP BY relation ORDER BY relation"
-        ).fetchall()
+        counts = cursor.execute(COUNTS).fetchone()
+        relations = cursor.execute(RELATION_COUNTS).fetchall()
     return {**(counts or {}), "relations": relations}

@@ -169,6 +169,17 @@ RELEASE_WRONG = Gauge(
     "What was wrong with the newest release against its manifest when it was last verified.",
 )
 
+# -- The explorer ------------------------------------------------------------------------------------------------------
+EXPLORER_REQUESTS = Counter(
+    "mindstream_explorer_requests_total",
+    "Requests answered, by route and status.",
+    ["route", "code"],
+)
+EXPLORER_SECONDS = Histogram(
+    "mindstream_explorer_request_seconds", "Time from a request to the end of its answer.", ["route"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5),
+)  # fmt: skip
+
 #: Values of `outcome` and `kind` above.
 OUTCOMES, WORLD = ("ok", "dead_letter", "parked", "duplicate"), ("model", "database", "kafka", "media")
 

@@ -1,0 +1,110 @@
+"""What every request passes: host, rate, authentication and size before it, headers behind it, and the count of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.common import metrics
+from services.explorer.gate import COOKIE, Gate
+from services.explorer.problems import problem, wants_json
+
+#: A basket of the most items with long ids fits.
+MAX_BODY_BYTES = 65_536
+#: For anybody: how a page looks, and where the token is shown.
+_OPEN = ("/static/", "/login")
+#: Nothing but what we serve ourselves, and no script within a page: an injected one would not run.
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class Guard:
+    """ASGI middleware around all routes."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app, self._gate = app, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or have it answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status, size = time.perf_counter(), 500, 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        async def receiving() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY_BYTES:
+                raise _TooLarge
+            return message
+
+        request = Request(scope, receiving)
+        refusal = self._refusal(request)
+        try:
+            if refusal is not None:
+                await refusal(scope, receiving, sending)
+            else:
+                await self._app(scope, receiving, sending)
+        except _TooLarge:
+            await _too_large(request)(scope, receive, sending)
+        finally:
+            route = getattr(scope.get("route"), "path", "") or "other"
+            metrics.EXPLORER_REQUESTS.labels(route, str(status)).inc()
+            if route != "/events":  # It lasts as long as somebody looks.
+                metrics.EXPLORER_SECONDS.labels(route).observe(time.perf_counter() - began)
+
+    def _refusal(self, request: Request) -> Response | None:
+        headers, path = request.headers, request.url.path
+        if not self._gate.knows_host(headers.get("host", "")):
+            return problem(request, 400, "without authentication this explorer answers to loopback's own names only")
+        wait = self._gate.wait(request.client.host if request.client else "")
+        if wait:
+            return problem(request, 429, "too many requests", {"Retry-After": str(math.ceil(wait))})
+        if not path.startswith(_OPEN) and not self._gate.admits(headers.get("authorization", ""), _session(headers)):
+            if wants_json(path):
+                return problem(request, 401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+            return RedirectResponse("/login", 303)
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            return _too_large(request)
+        return None
+
+
+def _too_large(request: Request) -> Response:
+    return problem(request, 413, f"a request holds at most {MAX_BODY_BYTES} bytes", {"Connection": "close"})
+
+
+def _session(headers: Headers) -> str:
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return cookie.value if cookie else ""
