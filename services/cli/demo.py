@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -123,11 +124,13 @@ def _read(products: Path, purchases: Path | None, cobuys: Path | None, limit: in
 
 
 def _stay(settings: Settings, supervisor: subprocess.Popen[str] | None) -> None:
-    """Say where to look, and wait for Ctrl-C where the platform is ours."""
+    """Say where to look, and wait for Ctrl-C (or SIGTERM) where the platform is ours."""
     address = f"http://{settings.explorer_host}:{settings.explorer_port}"
     print(f"See why they are bought together: {address}" + ("  (Ctrl-C ends it)" if supervisor else ""), flush=True)
     if supervisor is None:
         return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # It is ignored in what a script starts with "&".
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = supervisor.wait()
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import time
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,7 @@ from services.explorer.problems import problem, wants_json
 
 #: A basket of the most items with long ids fits.
 MAX_BODY_BYTES = 65_536
+_TOO_LARGE = f"a request holds at most {MAX_BODY_BYTES} bytes"
 #: For anybody: how a page looks, and where the token is shown.
 _OPEN = ("/static/", "/login")
 #: Nothing but what we serve ourselves, and no script within a page: an injected one would not run.
@@ -32,8 +34,11 @@ _HEADERS = {
 }
 
 
-class _TooLarge(Exception):
-    pass
+class _TooLarge(HTTPException):
+    """Raised to whoever reads the body, who passes on what is HTTP's."""
+
+    def __init__(self) -> None:
+        super().__init__(413, _TOO_LARGE)
 
 
 class Guard:
@@ -73,8 +78,6 @@ class Guard:
                 await refusal(scope, receiving, sending)
             else:
                 await self._app(scope, receiving, sending)
-        except _TooLarge:
-            await _too_large(request)(scope, receive, sending)
         finally:
             route = getattr(scope.get("route"), "path", "") or "other"
             metrics.EXPLORER_REQUESTS.labels(route, str(status)).inc()
@@ -94,12 +97,8 @@ class Guard:
             return RedirectResponse("/login", 303)
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            return _too_large(request)
+            return problem(request, 413, _TOO_LARGE)
         return None
-
-
-def _too_large(request: Request) -> Response:
-    return problem(request, 413, f"a request holds at most {MAX_BODY_BYTES} bytes", {"Connection": "close"})
 
 
 def _session(headers: Headers) -> str:

@@ -243,8 +243,9 @@ class Queries:
         named, found = await asyncio.gather(self.product(text.strip()), self._found(text, limit))
         if not found.products and not found.intentions and not named and not found.empty:
             corrected = await self._corrected(text)
-            if corrected:
-                found = replace(await self._found(corrected, limit), corrected=corrected)
+            near = await self._found(corrected, limit) if corrected else found
+            if near.products or near.intentions:
+                found = replace(near, corrected=corrected)
         if named:
             others = [row for row in found.products if row["product_id"] != named["product_id"]]
             found = replace(found, products=[named, *others][:limit], empty=False)

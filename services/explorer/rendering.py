@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -40,6 +41,14 @@ def _moment(value: datetime | None) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if value else "not said"
 
 
+def _ticked(text: str) -> Markup:
+    """A text in which what stands between backticks is code."""
+    parts = (
+        Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(text.split("`"))
+    )
+    return Markup("").join(parts)
+
+
 _templates = Environment(
     loader=FileSystemLoader(HERE / "templates"),
     autoescape=True,
@@ -48,7 +57,7 @@ _templates = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_templates.filters.update(clip=clip, moment=_moment, number=lambda value: f"{value:,}")
+_templates.filters.update(clip=clip, moment=_moment, ticked=_ticked, number=lambda value: f"{value:,}")
 _templates.globals.update(link=_link, picture=_picture, demo_words=speaks_in, demo_notice=NOTICE)
 _templates.globals.update(version=service_version(), retry=0)
 

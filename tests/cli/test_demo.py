@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -37,3 +41,36 @@ def test_dead_letters_are_said_by_reason_and_exit_1(tmp_path: Path) -> None:
     assert summary["stages"]["cobuy"]["dead_letter"] == 0
     assert summary["stages"]["cobuy"]["in"] >= 1
     assert {"torch", "transformers", "kafka", "postgresql", "generator_prompt"} <= summary["versions"].keys()
+
+
+def test_keep_names_the_explorer_at_the_end_and_ctrl_c_ends_all(tmp_path: Path) -> None:
+    products, cobuys = tmp_path / "products.jsonl", tmp_path / "cobuys.jsonl"
+    rows = [{"product_id": "a", "title": "Tripod"}, {"product_id": "b", "title": "Spotting Scope"}]
+    products.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cobuys.write_text(json.dumps({"product_a": "a", "product_b": "b"}))
+    script = "from services.cli.main import main; main()"
+    arguments = ["demo", "--products", products, "--cobuys", cobuys, "--out", tmp_path / "out", "--keep"]
+    with (tmp_path / "errors").open("w") as errors:
+        demo = subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    assert demo.stdout is not None
+    try:
+        lines = []
+        for line in demo.stdout:
+            lines.append(line)
+            if "http://" in line:
+                break
+        named = re.search(r"http://127\.0\.0\.1:\d+", lines[-1])
+        assert named, (tmp_path / "errors").read_text()
+        with urllib.request.urlopen(f"{named[0]}/pair?a=a&b=b", timeout=30) as answer:
+            page = answer.read().decode()
+        assert "of 20 stay" in page
+        demo.send_signal(signal.SIGINT)
+        assert demo.stdout.read() == ""  # That line was the last.
+        assert demo.wait(60) == 0, (tmp_path / "errors").read_text()
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(named[0], timeout=5)
+    finally:
+        demo.kill()
+        demo.wait()

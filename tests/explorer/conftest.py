@@ -159,6 +159,13 @@ class Explorer:
             with error:
                 return Answer(error.code, error.read(), error.headers)
 
+    def answers(self, path: str) -> int:
+        """The status of an answer; 0 while nobody listens."""
+        try:
+            return self.ask(path).status
+        except OSError:
+            return 0
+
     def ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.health}/health/ready", timeout=5) as answer:

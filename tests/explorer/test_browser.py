@@ -90,7 +90,7 @@ def test_a_phone_without_javascript(plain: Page) -> None:
     plain.goto("/")
     plain.get_by_role("searchbox").fill("cameras")
     plain.get_by_role("searchbox").press("Enter")
-    plain.get_by_role("link", name="Sturdy Carbon Tripod").click()
+    plain.get_by_role("link", name="Sturdy Carbon Tripod").first.click()
     plain.get_by_role("link", name="Spotting Scope 60 mm").first.click()
     plain.locator("#threshold").fill("0.9")
     plain.get_by_role("button", name="Show").click()
