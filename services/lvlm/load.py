@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from services.common.settings import Settings
 from services.lvlm.engine import Branch, BrokenNumbers, Engine, EngineError, Prefix
@@ -27,6 +28,7 @@ def load_engine(settings: Settings) -> Engine:
     from services.lvlm.plain import PlainEngine
     from services.lvlm.tree.engine import TreeEngine, UnsupportedCheckpoint
 
+    _say_as_we_do()
     checkpoint = Checkpoint(settings)
     if settings.engine == "plain":
         return _with_numbers(PlainEngine(checkpoint, settings), settings)
@@ -37,6 +39,18 @@ def load_engine(settings: Settings) -> Engine:
             raise EngineError(f"the tree engine cannot decode {settings.model}: {error}") from None
         _log.warning("the tree engine cannot decode %s: %s; taking the plain one", settings.model, error)
         return _with_numbers(PlainEngine(checkpoint, settings), settings)
+
+
+def _say_as_we_do() -> None:
+    """What transformers says goes into the log in the log's form, and its bars only where a person watches them."""
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils import logging as said
+
+    said.disable_default_handler()
+    said.enable_propagation()
+    if not sys.stderr.isatty():
+        said.disable_progress_bar()
+        disable_progress_bars()
 
 
 def _with_numbers(engine: Engine, settings: Settings) -> Engine:

@@ -80,6 +80,12 @@ def test_what_a_runbook_says_to_do_can_be_done(name: str) -> None:
     assert named <= known
 
 
+def test_the_docs_list_every_alert() -> None:
+    text = (ROOT / "docs" / "monitoring.md").read_text()
+    listed = re.findall(r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| (\w+) \|", text, re.M)
+    assert sorted(listed) == sorted((name, name, rule["labels"]["severity"]) for name, rule in ALERTS.items())
+
+
 def test_no_runbook_is_left_over() -> None:
     assert {path.stem for path in RUNBOOKS.glob("Mindstream*.md")} == ALERTS.keys()
 
