@@ -17,6 +17,8 @@ from services.common.settings import Settings, librdkafka_options
 from services.common.topics import HEADROOM_BYTES, TopicSpec, letter_max_bytes
 
 _log = logging.getLogger(__name__)
+#: What librdkafka itself says goes through this one, or it would write lines of its own form.
+_LIBRARY_LOG = logging.getLogger("librdkafka")
 #: `message.headers()`. Of a name that is no UTF-8 the client makes a broken list beside its error, and the interpreter,
 #: where it has specialised a call, looks at the list first and crashes. This way of calling looks for the error.
 _CHECKED_HEADERS: Callable[[Message], Any] = methodcaller("headers")
@@ -26,6 +28,7 @@ def client_config(settings: Settings, **ours: Any) -> dict[str, Any]:
     """Options of any client: passed-through ones first, then those a promise needs."""
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "logger": _LIBRARY_LOG,
         # A broker that is back is found as soon as anything else that is back.
         "reconnect.backoff.max.ms": max(100, int(settings.backoff_max_seconds * 1000)),
         **librdkafka_options(),

@@ -150,7 +150,7 @@ def processing(stage: str, record: Record) -> AbstractContextManager[Span]:
     """Work on a record that was read from Kafka: known to logs, passed on, and a span where this process traces."""
     if _sdk is None:
         return _Here(partial(_of, record))
-    place = {
+    place: dict[str, str | int] = {
         "messaging.system": "kafka",
         "messaging.destination.name": record.topic,
         "messaging.destination.partition.id": str(record.partition),

@@ -43,13 +43,13 @@ def load_engine(settings: Settings) -> Engine:
 
 def _say_as_we_do() -> None:
     """What transformers says goes into the log in the log's form, and its bars only where a person watches them."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as said
 
     said.disable_default_handler()
     said.enable_propagation()
     if not sys.stderr.isatty():
-        said.disable_progress_bar()
+        said.disable_progress_bar()  # type: ignore[no-untyped-call]
         disable_progress_bars()
 
 

@@ -37,7 +37,7 @@ class Seen:
     failed: bool
 
 
-class Collector(TraceServiceServicer):  # type: ignore[misc]
+class Collector(TraceServiceServicer):
     """Keeps every span."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Collector(TraceServiceServicer):  # type: ignore[misc]
         """One that serves on a free port while the block runs."""
         made = cls()
         server = grpc.server(ThreadPoolExecutor(4))
-        add_TraceServiceServicer_to_server(made, server)
+        add_TraceServiceServicer_to_server(made, server)  # type: ignore[no-untyped-call]
         made.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         try:

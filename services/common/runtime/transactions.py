@@ -86,6 +86,7 @@ class KafkaCommitter:
                 lambda: self._returning(lambda: producer.send_offsets_to_transaction(positions, group, _TRY_SECONDS))
             )
             self._attempt(lambda: producer.commit_transaction(_TRY_SECONDS))
+            producer.poll(0)  # Lets librdkafka say what it has to say.
         except Aborted:
             producer.poll(0)
             if self._too_large:
@@ -134,6 +135,7 @@ class KafkaCommitter:
                     raise Fenced(f"transactional id {self._id}: {error.str()}") from None
                 if error.retriable() or error.code() == KafkaError._TIMED_OUT:
                     _log.debug("trying again: %s", error.str())
+                    self._live.poll(0)
                     if self._heartbeat():
                         continue
                 if not abort:
