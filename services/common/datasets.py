@@ -13,11 +13,13 @@ from services.common.storage import world_faults
 
 _log = logging.getLogger(__name__)
 MANIFEST, LATEST = "manifest.json", "latest"
+_LINE = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 
 
 def to_json(value: Any, indent: int | None = None) -> bytes:
     """JSON in one form only, so that the same value gives the same bytes."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent).encode()
+    encoder = _LINE if indent is None else json.JSONEncoder(ensure_ascii=False, sort_keys=True, indent=indent)
+    return encoder.encode(value).encode()
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:

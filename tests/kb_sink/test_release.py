@@ -35,7 +35,7 @@ from services.kb_sink.release import Release, make_release, shards
 from services.kb_sink.release.distractors import TOO_LIKE, WRONG, Option, Pool, Smallest
 from services.kb_sink.rows import COLUMNS
 
-_WORDS = (Path(__file__).parents[2] / "README.md").read_text().split()
+_WORDS = [f"{start}{end}" for start in "bdfgklmnprst" for end in ("ab", "eg", "il", "on", "up", "ash", "ent", "ing")]
 _TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -54,12 +54,12 @@ class Said:
 def shop(seed: int, pairs: int = 150, products: int = 60) -> list[Said]:
     """Pairs that share products, and reasons that some of them share."""
     drawn = random.Random(seed)
-    common = [" ".join(drawn.sample(_WORDS, 4)) for _ in range(20)]
+    common = [" ".join(drawn.sample(_WORDS, 4)) for _ in range(10)]
     said = []
     for _ in range(pairs):
         a, b = sorted(drawn.sample(range(products), 2))
         for relation in drawn.sample(RELATIONS, 5):
-            text = drawn.choice(common) if drawn.random() < 0.2 else " ".join(drawn.sample(_WORDS, 5))
+            text = drawn.choice(common) if drawn.random() < 0.3 else " ".join(drawn.sample(_WORDS, 5))
             said.append(Said(a, b, relation.name, text, round(drawn.random(), 3)))
     return list({(one.a, one.b, one.relation): one for one in said}.values())
 
@@ -72,7 +72,7 @@ def fill(dsn: str, said: Sequence[Said], seed: int = 0) -> None:
         a, b = f"p{one.a:03d}", f"p{one.b:03d}"
         for product in (a, b):
             tables["products"][product,] = (
-                product, f"sha256:{product}", "m@1", "extractor/v1", f"{product} {_WORDS[int(product[1:])]} thing",
+                product, f"sha256:{product}", "m@1", "extractor/v1", f"{product}, a thing of shops",
                 f"sha256:picture-{product}", f"A {product}.", ["round"], ["eating"], _TIME,
             )  # fmt: skip
         pair = f"{a}|{b}"
@@ -147,10 +147,10 @@ def test_splits_know_nothing_of_each_other_and_a_planted_leak_is_found(
     stolen = rows(release, "judgement", "test")[0]
     planted = [{**table.to_pylist()[0], "text": f"{stolen['text'].upper()}!"}]
     pq.write_table(pa.concat_tables([table, pa.Table.from_pylist(planted, table.schema)]), path)
-    assert list(leaks(release.url, release.manifest)) == ["1 rows of train have a text of test"]
+    assert list(leaks(release.url, release.manifest)) == ["train has 1 text of test"]
     planted = [{**table.to_pylist()[0], "product_b": stolen["product_a"]}]
     pq.write_table(pa.concat_tables([table, pa.Table.from_pylist(planted, table.schema)]), path)
-    assert list(leaks(release.url, release.manifest)) == ["1 rows of train have a product of test"]
+    assert list(leaks(release.url, release.manifest)) == ["train has 1 product of test"]
 
 
 @pytest.mark.integration

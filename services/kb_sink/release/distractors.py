@@ -29,6 +29,10 @@ POOL = 512
 #: Above this likeness an option may be right as well.
 TOO_LIKE = 0.8
 _DIMENSIONS = 512
+#: Likeness is told in steps this fine: what differs by a processor's rounding is the same.
+_STEPS = 10_000
+#: Options that are looked at first; hardly ever are there three too few.
+_MOST_LOOKED_AT = 16
 _WORD = re.compile(r"\w+")
 #: Where in the order of likeness the options of a level begin, as a share of all that may be chosen.
 _BEGINS = {"easy": 0.5, "medium": 0.05, "hard": 0.0}
@@ -90,38 +94,35 @@ class Pool:
         """
         if len(self._options) < WRONG or not asked:
             return [None] * len(asked)
-        likeness = self._embed([option.text for option in asked]) @ self._vectors.T
-        orders = np.argsort(-likeness, axis=1, kind="stable")
-        return [
-            self._one(option, level[row], also_right[row], likeness[row], orders[row])
-            for row, option in enumerate(asked)
-        ]
+        likeness = np.rint(self._embed([option.text for option in asked]) @ self._vectors.T * _STEPS).astype(np.int32)
+        # Likeness first, then the place in the pool: no two are the same, so that every way of sorting gives one order.
+        ranked = np.sort(-likeness * POOL + np.arange(len(self._options), dtype=np.int32), axis=1)
+        return [self._one(option, level[row], also_right[row], ranked[row]) for row, option in enumerate(asked)]
 
     def _one(
-        self,
-        right: Option,
-        level: str,
-        also: frozenset[int],
-        likeness: npt.NDArray[np.float32],
-        order: npt.NDArray[np.intp],
+        self, right: Option, level: str, also: frozenset[int], ranked: npt.NDArray[np.int32]
     ) -> tuple[list[str], list[float]] | None:
-        begin = int(_BEGINS[level] * len(order))
-        # Where a level has too few, the next less like come, and then those before.
-        chosen: list[int] = []
-        for place in (*order[begin:], *order[:begin][::-1]):
-            option = self._options[place]
-            if likeness[place] <= TOO_LIKE and self._keys[place] not in also and not option.products & right.products:
-                chosen.append(int(place))
+        begin = int(_BEGINS[level] * len(ranked))
+        chosen: list[tuple[str, float]] = []
+        # Where a level has too few, the next less like come, and then those before, the less like first.
+        for part in (ranked[begin : begin + _MOST_LOOKED_AT], ranked[begin + _MOST_LOOKED_AT :], ranked[:begin][::-1]):
+            for one in part.tolist():
+                place = one % POOL
+                likeness, option = (place - one) // POOL / _STEPS, self._options[place]
+                if likeness > TOO_LIKE or self._keys[place] in also or option.products & right.products:
+                    continue
+                chosen.append((option.text, likeness))
                 if len(chosen) == WRONG:
-                    return [self._options[one].text for one in chosen], [float(likeness[one]) for one in chosen]
+                    return [text for text, _ in chosen], [likeness for _, likeness in chosen]
         return None
 
     def _embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Vectors (len(texts), dimensions) of length one; of a text without words, zero."""
         vectors = np.zeros((len(texts), _DIMENSIONS), dtype=np.float32)
-        for row, text in enumerate(texts):
-            for place, sign in _places(text):
-                vectors[row, place] += sign * self._weights[place]
+        found = [(row, place, sign) for row, text in enumerate(texts) for place, sign in _places(text)]
+        if found:
+            rows, places, signs = np.array(found).T
+            np.add.at(vectors, (rows, places), signs * self._weights[places])
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(lengths > 0, lengths, np.float32(1))
         return vectors

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.common import datasets
-
 #: Rows that wait for their row group, and rows of a shard.
 GROUP_ROWS, SHARD_ROWS = 5_000, 100_000
+_LINE = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
 class Shards:
@@ -48,7 +48,7 @@ class Shards:
         assert self._parquet is not None
         assert self._jsonl is not None
         self._parquet.write_table(pa.Table.from_pylist(rows, self._schema))
-        self._jsonl.write(b"".join(datasets.to_json(row) + b"\n" for row in rows))
+        self._jsonl.write(b"".join(orjson.dumps(row, option=_LINE) for row in rows))
         self.rows += count
         self._in_shard += count
         if self._in_shard >= SHARD_ROWS:

@@ -182,7 +182,7 @@ def _choices(
             "options": options,
             "answer": _LETTERS[place],
             "difficulty": level,
-            "likeness": [round(one, 4) for one in wrong[1]],
+            "likeness": wrong[1],
             "relation": row["relation"],
             "score": row["score"],
             **_pair(row),
