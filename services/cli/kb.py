@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 
 from models.demo import NOTICE, speaks_in
 from services.cli.common import InputError, one_line_errors, print_json, settings_for
+from services.cli.exports import FORMATS
 
 app = typer.Typer(no_args_is_help=True, help="Query, count and export purchase intentions.")
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")]
@@ -92,29 +92,24 @@ def stats(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
     Console().print(table)
 
 
-def export_to(connection: Any, path: Path | None) -> int:
-    """All intentions as JSONL, one a line, in a fixed order; how many."""
+def export_to(connection: Any, path: Path | None, form: str = "jsonl") -> int:
+    """All intentions in a fixed order, in a form of `exports.FORMATS`; how many."""
     from services.common import kb
 
-    count = 0
-    file = path.open("w", encoding="utf-8") if path else sys.stdout
-    try:
-        for row in kb.intentions(connection, kb.Query()):
-            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-            count += 1
-    finally:
-        if path:
-            file.close()
-    return count
+    with path.open("wb") if path else nullcontext(sys.stdout.buffer) as file:
+        return FORMATS[form](kb.intentions(connection, kb.Query()), file)
 
 
 @app.command()
 @one_line_errors
 def export(
     out: Annotated[Path | None, typer.Option(help="File; standard output where it is missing.")] = None,
+    form: Annotated[str, typer.Option("--format", help="jsonl, parquet, or ntriples (docs/export.md).")] = "jsonl",
     data_dir: DataDirOption = None,
 ) -> None:
-    """Every intention as JSONL with full provenance."""
+    """Every intention with full provenance. Example: kb export --format parquet --out kb.parquet"""
+    if form not in FORMATS:
+        raise InputError(f"no format {form!r}: one of {', '.join(FORMATS)}")
     with connected(data_dir) as connection:
-        count = export_to(connection, out)
+        count = export_to(connection, out, form)
     print(f"{count} intentions", file=sys.stderr)
