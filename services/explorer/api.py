@@ -134,8 +134,8 @@ async def intentions(
     cursor: Cursor = "",
 ) -> Response:
     """Intentions by product, pair id, relation or score, best first."""
-    query = kb.Query(product, pair, relation or "", min_score, accepted, limit)
-    page = await asked.intentions(query, cursor)
+    query = kb.Query(product, pair, relation or "", min_score, accepted)
+    page = await asked.intentions(query, limit, cursor)
     return reply(request, {"items": page.items, "next": page.next})
 
 

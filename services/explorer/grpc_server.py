@@ -83,9 +83,8 @@ class KnowledgeBase(services.KnowledgeBaseServicer):
             request.relation,
             request.min_score,
             request.accepted_only,
-            _limit(request.limit, 50, MOST_ROWS),
         )
-        page = await self._queries.intentions(query, request.cursor)
+        page = await self._queries.intentions(query, _limit(request.limit, 50, MOST_ROWS), request.cursor)
         return kbpb.ListIntentionsResponse(
             items=[_filled(kbpb.KnownIntention, row) for row in page.items], next=page.next
         )

@@ -95,7 +95,7 @@ async def relation(request: Request, asked: Asked, name: Annotated[str, Query()]
     """The best of one relation."""
     if name not in BY_NAME:
         return page(request, "unknown.html", 404, what="relation", named=name)
-    found = await asked.intentions(kb.Query(relation=name, accepted_only=True, limit=_OF_RELATION), cursor)
+    found = await asked.intentions(kb.Query(relation=name, accepted_only=True), _OF_RELATION, cursor)
     return page(request, "relation.html", relation=BY_NAME[name], found=found)
 
 

@@ -189,13 +189,12 @@ class Queries:
                 best.setdefault(row["relation"], row)
         return {**pair, "intentions": list(best.values())}
 
-    async def intentions(self, query: kb.Query, cursor: str = "") -> Page:
-        """Intentions, best first; `query` has a limit.
+    async def intentions(self, query: kb.Query, limit: int, cursor: str = "") -> Page:
+        """Intentions, best first.
 
         Raises:
             BadCursor: the cursor is of another list.
         """
-        assert query.limit is not None
         asked = (query.product, query.pair, query.relation, query.min_score, query.accepted_only)
         name = list_name("intentions", *asked)
         if cursor:
@@ -205,11 +204,11 @@ class Queries:
         if query.product:
             row = await self._database.row(kb.FEW_PAIRS, [query.product])
             by_pairs = bool(row and next(iter(row.values())))
-        more = replace(query, limit=query.limit + 1)
+        more = replace(query, limit=limit + 1)
         rows = await self._database.rows(*kb.statement(more, by_score=True, by_pairs=by_pairs))
         return _page(
             [_reasoned(row) for row in rows],
-            query.limit,
+            limit,
             lambda last: seal(name, float(last["score"]), last["intention_id"]),
         )
 

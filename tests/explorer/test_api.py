@@ -299,7 +299,7 @@ def test_a_database_from_before_has_its_rows_in_the_feed(postgres_server: Postgr
             insert_product(old, product, "Oldest Lantern")
         insert_pair(old, "a", "b", 1, {})
     with explorer(dsn, tmp_path, wait=False) as site:
-        wait_for(lambda: site.answers("/api/v1/stats") == 503, "it says that there is no KB that it knows")
+        wait_for(lambda: site.answers("/api/v1/newest") == 503, "it says that there is no KB that it knows")
         assert "holds no KB that this explorer knows" in site.ask("/").text
         migrate(dsn, kb.SCHEMA, MIGRATIONS)
         wait_for(site.ready, "the migrated KB is served")

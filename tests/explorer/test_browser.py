@@ -137,10 +137,10 @@ def test_new_intentions_arrive_by_themselves_and_as_text(watched: Watched, fille
             owner.execute("DELETE FROM kb.products WHERE product_id = 'live-new'")
 
 
-@pytest.mark.parametrize("product", HOSTILE)
-def test_nothing_that_a_title_says_runs(watched: Watched, product: str) -> None:
+def test_nothing_that_a_title_says_runs(watched: Watched) -> None:
     page = watched.page
-    for path in (f"/product?id={product}", f"/pair?a=tripod&b={product}", "/live", "/"):
+    of_products = [path for product in HOSTILE for path in (f"/product?id={product}", f"/pair?a=tripod&b={product}")]
+    for path in (*of_products, "/live", "/"):
         page.goto(path)
         assert page.evaluate("window.hacked") is None
         assert page.locator("svg, style, iframe, [onerror], [onload]").count() == 0
