@@ -32,6 +32,8 @@ class Outcome:
     kills: int
     faults: int
     seconds: float
+    #: What the account said when the KB was then harmed on purpose.
+    harmed: Account
 
     def summary(self) -> dict[str, Any]:
         """As the last line says it."""
@@ -72,8 +74,9 @@ def run(folder: Path, seed: int, faults: Sequence[Fault], say: Callable[[str], N
         quiet = in_peace(folder / "quiet", feeder.events, say)
         taken = account.taken(pipeline, feeder.places, quiet)
         verify_releases(pipeline)
+        harmed = harm(pipeline, feeder, quiet)
     kills = sum(fault.kind in KILLS for fault in faults)
-    return Outcome(taken, table, kills, len(faults), time.monotonic() - began)
+    return Outcome(taken, table, kills, len(faults), time.monotonic() - began, harmed)
 
 
 def strike(pipeline: Pipeline, fault: Fault, number: str, say: Callable[[str], None]) -> None:
@@ -126,6 +129,18 @@ def in_peace(folder: Path, events: Sequence[Event], say: Callable[[str], None]) 
         feeder.send(events)
         drain(pipeline, feeder)
         return account.knowledge(pipeline)
+
+
+def harm(pipeline: Pipeline, feeder: Feeder, quiet: Knowledge) -> Account:
+    """Give an intention another id, change another's text, and take the account again.
+
+    An account that finds nothing wrong must be one that would have.
+    """
+    renamed, changed = sorted(quiet)[:2]
+    update = "UPDATE kb.intentions SET {} WHERE intention_id = %s RETURNING 1"
+    pipeline.query(update.format("intention_id = 'again'"), renamed)
+    pipeline.query(update.format("text = text || '!'"), changed)
+    return account.taken(pipeline, feeder.places, quiet)
 
 
 def verify_releases(pipeline: Pipeline) -> None:

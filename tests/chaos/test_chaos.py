@@ -47,6 +47,7 @@ def test_faults_under_load_lose_nothing_and_double_nothing() -> None:
         Path(tmp).chmod(0o755)  # PostgreSQL's unprivileged user must be able to pass.
         outcome = run(Path(tmp), 3, faults, print)
     assert (outcome.account.lost, outcome.account.doubled, outcome.account.different) == ([], [], [])
+    assert len(outcome.harmed.lost) == len(outcome.harmed.doubled) == len(outcome.harmed.different) == 1
     assert outcome.summary()["kills"] == 5
     assert outcome.account.counts["judged"] > 0
     assert all(fault.ended > 0 for fault in faults)
