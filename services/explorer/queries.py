@@ -21,7 +21,7 @@ from services.explorer.database import Database, Row
 #: Most intentions of one pair that are shown: twenty relations, several models and samples.
 _PAIR_ROWS = 1000
 #: Products and intentions that a search looks at before it chooses the best.
-_PRODUCTS_LOOKED_AT, _INTENTIONS_LOOKED_AT = 300, 2000
+_PRODUCTS_LOOKED_AT, _INTENTIONS_LOOKED_AT = 100, 500
 #: Pairs of a product, best supported first, whose reasons its page shows; pairs of each item of a basket.
 _PAGE_PAIRS, _BASKET_PAIRS = 24, 100
 #: A mistyped word must share this much of its letters with a known one: twice the common groups by all groups.

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -318,6 +318,8 @@ def test_the_document_is_kept(site: Explorer) -> None:
             @hypothesis_settings(max_examples=30, suppress_health_check=list(HealthCheck), derandomize=True)
             @given(case=operation.as_strategy(mode))
             def holds(case: Any) -> None:
+                # A request's line of 64 KiB and more is refused by the HTTP server, before us and in its own words.
+                assume(len(case.as_curl_command()) < 60_000)
                 # Any text fits a cursor's schema, and is none.
                 case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
