@@ -102,6 +102,8 @@ class Guard:
 
 
 def _session(headers: Headers) -> str:
+    if "cookie" not in headers:
+        return ""
     try:
         cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
