@@ -9,7 +9,7 @@ AUDIT := pip-audit>=2.9,<3
 SBOM := cyclonedx-bom>=7,<8
 FUZZER := atheris>=3,<4
 
-.PHONY: setup demo test bench lint contracts lock audit sbom fuzz chaos dashboards
+.PHONY: setup demo test bench lint contracts lock audit sbom fuzz chaos dashboards manifests k8s-check
 
 setup: .venv/.ready
 
@@ -47,6 +47,15 @@ contracts: setup
 # Write deploy/monitoring/dashboards/ anew from its code.
 dashboards: setup
 	$(BIN)/python -m deploy.monitoring
+
+# Write the Kubernetes manifests anew that repeat what stands elsewhere: topics, alert rules.
+manifests: setup
+	$(BIN)/python -m deploy.k8s
+
+# All checks of the manifests and images by real programs; the first time it builds kube-apiserver, for minutes.
+k8s-check: setup
+	$(BIN)/python -m deploy.k8s.check
+	K8S_CHECK=1 $(BIN)/python -m pytest tests/k8s
 
 # Write requirements.lock anew from the ranges in pyproject.toml.
 lock: setup

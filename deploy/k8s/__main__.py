@@ -71,9 +71,7 @@ def texts() -> dict[Path, str]:
 def stale() -> list[str]:
     """Manifests that are not what they are written from."""
     return [
-        str(path.relative_to(ROOT))
-        for path, text in texts().items()
-        if not path.exists() or path.read_text() != text
+        str(path.relative_to(ROOT)) for path, text in texts().items() if not path.exists() or path.read_text() != text
     ]
 
 

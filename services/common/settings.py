@@ -5,7 +5,8 @@ table that docs/settings.md holds. Options of librdkafka pass through as `MINDST
 written as underscores (`MINDSTREAM_LIBRDKAFKA_SASL_PASSWORD` is `sasl.password`).
 
 Either may stand in a file instead, named like its variable, in the folder that `MINDSTREAM_SECRETS_DIR` names: as
-Kubernetes mounts a Secret. The environment goes before a file.
+Kubernetes mounts a Secret. The environment goes before a file. A name that is none of them is an error: it is a setting
+that somebody believes in.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +25,10 @@ from pydantic import DirectoryPath, Field, FilePath, SecretStr, ValidationError,
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LIBRDKAFKA_PREFIX = "MINDSTREAM_LIBRDKAFKA_"
+_PREFIX = "MINDSTREAM_"
 _SECRETS_DIR = "MINDSTREAM_SECRETS_DIR"
+#: Names that begin like settings, and are the installers' (deploy/local/cache.py).
+_OF_OTHERS = frozenset({"MINDSTREAM_CACHE_DIR"})
 #: Options of librdkafka that have an underscore themselves; its callbacks, which no environment can set, aside.
 _UNDERSCORED = {"log_level": "log_level"}
 
@@ -338,6 +343,15 @@ class Settings(BaseSettings):
             raise ValueError("MINDSTREAM_GRPC_TLS_CERT and MINDSTREAM_GRPC_TLS_KEY are set together or not at all")
         return self
 
+    @model_validator(mode="after")
+    def _waits_that_grow(self) -> Self:
+        if self.backoff_min_seconds > self.backoff_max_seconds:
+            raise ValueError(
+                f"MINDSTREAM_BACKOFF_MIN_SECONDS ({self.backoff_min_seconds:g}) is more than "
+                f"MINDSTREAM_BACKOFF_MAX_SECONDS ({self.backoff_max_seconds:g})"
+            )
+        return self
+
     @property
     def worker_slot(self) -> str:
         """The slot, or the host name where none is set."""
@@ -354,11 +368,25 @@ def _secrets_dir() -> Path | None:
     return Path(named) if named and Path(named).is_dir() else None
 
 
+def _secret_files() -> Mapping[str, Path]:
+    folder = _secrets_dir()
+    return {path.name.upper(): path for path in folder.iterdir() if path.is_file()} if folder else {}
+
+
+def _check_names() -> None:
+    given = {name.upper() for name in (*os.environ, *_secret_files())} - _OF_OTHERS
+    for name in sorted(given):
+        field = name.removeprefix(_PREFIX).lower()
+        if name.startswith(_PREFIX) and not name.startswith(LIBRDKAFKA_PREFIX) and field not in Settings.model_fields:
+            close = get_close_matches(field, Settings.model_fields, 1)
+            meant = f"{_PREFIX}{close[0].upper()}? " if close else ""
+            raise SettingsError(f"{name}: no such setting ({meant}docs/settings.md has them all)")
+
+
 @cache
 def librdkafka_options() -> Mapping[str, str]:
     """Options passed through to every librdkafka client."""
-    folder = _secrets_dir()
-    files = {path.name.upper(): path for path in folder.iterdir() if path.is_file()} if folder else {}
+    files = _secret_files()
     given = {name: path.read_text().strip() for name, path in files.items() if name.startswith(LIBRDKAFKA_PREFIX)}
     given.update((name, value) for name, value in os.environ.items() if name.startswith(LIBRDKAFKA_PREFIX))
     return {_option(name.removeprefix(LIBRDKAFKA_PREFIX).lower()): value for name, value in sorted(given.items())}
@@ -371,6 +399,7 @@ def load_settings() -> Settings:
         SettingsError: naming the variable and what is wrong with it.
     """
     try:
+        _check_names()
         return Settings(_secrets_dir=_secrets_dir())
     except OSError as error:
         raise SettingsError(f"{_SECRETS_DIR}: {error.filename}: {error.strerror}") from None

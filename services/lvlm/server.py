@@ -28,6 +28,8 @@ from services.lvlm.engine import Engine, EngineError
 
 _log = logging.getLogger(__name__)
 
+#: Age at which a connection is given up.
+_CONNECTION_MS = 300_000
 #: Each job's room registers its servicer and gives the gRPC service's full name. Rooms are loaded by name, so that
 #: the engine depends on none of them.
 JOBS = {name: f"services.{name}.server" for name in ("extractor", "generator", "filter")}
@@ -58,6 +60,8 @@ async def serve(settings: Settings) -> int:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.so_reuseport", 0),
+            # Then a worker connects anew, and finds servers that came since. Calls in flight end in peace.
+            ("grpc.max_connection_age_ms", _CONNECTION_MS),
         ]
     )
     checks = health.aio.HealthServicer()

@@ -24,9 +24,10 @@ class _Server:
     """Ends each call with the status that its request names; `hang` waits for the caller to go."""
 
     def __init__(self) -> None:
-        self.entered, self.cancelled = asyncio.Event(), asyncio.Event()
+        self.entered, self.cancelled, self.asked = asyncio.Event(), asyncio.Event(), 0
 
     async def ask(self, request: StringValue, context: grpc.aio.ServicerContext[Any, Any]) -> StringValue:
+        self.asked += 1
         began, _, name = request.value.rpartition(" ")
         if began:
             await context.send_initial_metadata((("mindstream-began", "1"),))
@@ -159,3 +160,19 @@ async def test_a_cancelled_caller_cancels_its_call(channel: grpc.aio.Channel, sc
     await scripted.cancelled.wait()
     with pytest.raises(asyncio.CancelledError):
         await caller
+
+
+async def test_calls_go_in_turn_to_every_server_of_a_name() -> None:
+    servers = [_Server(), _Server()]
+    async with (
+        _serving(servers[0], Settings()) as one,
+        _serving(servers[1], Settings()) as other,
+        modelcalls.open_channel(f"ipv4:{one},{other}", Settings()) as channel,
+    ):
+        # The first calls go to whichever was connected first.
+        while not all(server.asked for server in servers):
+            await _call(channel, "OK")
+        before = [server.asked for server in servers]
+        for _ in range(10):
+            await _call(channel, "OK")
+    assert [server.asked - had for server, had in zip(servers, before, strict=True)] == [5, 5]
