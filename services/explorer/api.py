@@ -39,7 +39,7 @@ RelationName = Literal[tuple(BY_NAME)]  # type: ignore[valid-type]
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
     said = {
-        400: "The cursor is none of this list",
+        400: "The cursor is none of this list, or the body is no UTF-8",
         401: "No bearer token, or a wrong one",
         404: "The KB does not know it",
         413: f"More than {MAX_BODY_BYTES} bytes",
@@ -189,7 +189,7 @@ class Basket(BaseModel):
     limit: int = Field(10, ge=1, le=MOST_FOUND, description="Most products to suggest.")
 
 
-@router.post("/basket", response_model=models.Suggestions, responses=_problems(413), tags=["products"])
+@router.post("/basket", response_model=models.Suggestions, responses=_problems(400, 413), tags=["products"])
 async def basket(request: Request, asked: Asked, basket: Basket) -> Response:
     """What goes with these products, and why."""
     return reply(request, await asked.basket(basket.items, basket.limit))
