@@ -53,11 +53,12 @@ def build(image: Image, code: Path, folder: Path) -> Path:
     uv = Path(sys.executable).with_name("uv")
     locked = ["--constraint", "requirements.lock"]
     extras = [word for extra in image.extras for word in ("--extra", extra)]
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         ["venv", "--quiet", "--python", sys.executable, folder],
         ["pip", "install", "--quiet", "--python", python, *locked, "-r", "pyproject.toml", *extras],
         ["pip", "install", "--quiet", "--python", python, "--no-deps", code],
-    ):
+    )
+    for command in commands:
         subprocess.run([uv, *command], cwd=ROOT, check=True)
     return folder / "bin"
 

@@ -7,6 +7,7 @@ import typer
 from services.cli import dlq, feed, kb, platform, releases
 from services.cli.demo import demo
 from services.cli.doctor import doctor
+from services.cli.plan import plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,7 +20,9 @@ app.command()(platform.up)
 app.command()(platform.status)
 app.command()(demo)
 app.command()(doctor)
+app.command()(plan)
 app.command()(platform.topics)
+app.command()(platform.migrate)
 app.command()(platform.settings)
 app.add_typer(feed.app, name="feed")
 app.add_typer(kb.app, name="kb")

@@ -41,7 +41,7 @@ class Checkpoint:
         dtype = settings.model_dtype
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
-        folder = _folder(settings)
+        folder = folder_of(settings)
         try:
             processors: Any = AutoProcessor
             self.processor: Any = processors.from_pretrained(folder)
@@ -151,8 +151,12 @@ class Checkpoint:
         return sorted(token for token in found if self.tokenizer.decode([token]).strip())
 
 
-def _folder(settings: Settings) -> Path:
-    """The checkpoint's folder; a Hub id is downloaded, or found in the Hub's cache."""
+def folder_of(settings: Settings) -> Path:
+    """The checkpoint's folder; a Hub id is downloaded, or found in the Hub's cache.
+
+    Raises:
+        EngineError: it is neither.
+    """
     named = Path(settings.model)
     if named.is_dir():
         return named

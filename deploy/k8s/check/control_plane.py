@@ -71,7 +71,7 @@ def running(folder: Path) -> Iterator[ControlPlane]:
 
 def _etcd(where: Path, folder: Path, stack: contextlib.ExitStack) -> str:
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    options = [
+    options: list[str | Path] = [
         *("--data-dir", folder / "etcd"),
         *("--listen-client-urls", client, "--advertise-client-urls", client),
         *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"),
@@ -107,7 +107,7 @@ def _api_server(
         "service-account-signing-key-file": key,
         "service-cluster-ip-range": "10.0.0.0/24",
     }
-    command = [where / "kube-apiserver", *(f"--{name}={value}" for name, value in options.items())]
+    command: list[str | Path] = [where / "kube-apiserver", *(f"--{name}={value}" for name, value in options.items())]
     return _start(command, folder / "kube-apiserver.log", stack)
 
 

