@@ -28,10 +28,11 @@ from statistics import linear_regression, median
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.load_shop import MEAN, Shop, shape
+from benchmarks.load_shop import Shop
 from benchmarks.rows import machine
 from deploy.local.platform import STATE_FILE, Platform, PlatformOptions
 from deploy.local.services import MODEL, Service
+from services.cli.planning.day import MEAN, shape
 from services.common import topics
 from services.common.lag import lags
 from services.common.settings import Settings

@@ -1,4 +1,4 @@
-"""A shop's purchases: few products are bought by many, a night is quiet, and now and then everyone comes at once."""
+"""A shop's purchases: few products are bought by many."""
 
 from __future__ import annotations
 
@@ -18,18 +18,6 @@ from services.common.settings import Settings
 PRODUCTS, CUSTOMERS = 5000, 20_000
 #: Zipf's exponent of how often products are bought.
 _ZIPF = 1.05
-NIGHT, BURST = 0.2, 10.0
-
-
-def shape(share: float) -> float:
-    """Rate at a share of the day, 0 to 1, against the usual rate: a quiet quarter, then four short bursts."""
-    if share < 0.25:
-        return NIGHT
-    return BURST if (share - 0.25) % 0.1875 < 0.0075 else 1.0
-
-
-#: The mean of `shape`.
-MEAN = 0.25 * NIGHT + 4 * 0.0075 * BURST + (0.75 - 4 * 0.0075)
 
 
 class Shop:
