@@ -141,12 +141,11 @@ def _print_day(day: Day) -> None:
     scale = _BAR / max(day.most_waiting, 1)
     for hour, waiting in enumerate(day.hourly if day.most_waiting else ()):
         print(f"{(hour + 6) % 24:02d}:00 {waiting:>15,} {'#' * math.ceil(waiting * scale)}".rstrip())
-    empty = "not within the day" if day.empty_again is None else _clock(day.empty_again)
-    longest = "for ever" if day.longest is None else _took(day.longest)
-    print(
-        f"computed {day.done:,} of {day.arrived:,}, {day.waiting:,} wait at the end; most waited before: {day.slowest}"
-    )
-    print(f"nothing waits again: {empty}; longest from co-buy to judgement: {longest}")
+    print(f"computed {day.done:,} of {day.arrived:,} by the next morning, {day.waiting:,} wait then")
+    if day.most_waiting:
+        empty = "not within the day" if day.empty_again is None else f"at {_clock(day.empty_again)}"
+        print(f"most waited before {day.slowest}; after the largest backlog nothing waits again {empty}")
+    print(f"longest from co-buy to judgement: {'for ever' if day.longest is None else _took(day.longest)}")
 
 
 def _clock(seconds: float) -> str:
@@ -155,10 +154,6 @@ def _clock(seconds: float) -> str:
 
 
 def _took(seconds: float) -> str:
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from services.cli.planning.simulation import Pool, simulate
 from services.common import topics
 
 SMALL, LARGE = "llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-13b-hf"
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "capacity.md").read_text()
+RUNS = re.findall(r"```console\n\$ mindstream plan (.+?)\n(.*?)```", DOCUMENT, re.S)
 COBUYS = st.integers(1, 10**9) | st.integers(1, 10**5)
 MODEL, CARD = st.sampled_from(sorted(MODELS)), st.sampled_from(sorted(CARDS))
 DAYS = settings(max_examples=25, deadline=None)
@@ -244,6 +248,15 @@ def test_a_config_that_says_too_little_or_too_much_is_one_line(content: str, lin
     assert done.exit_code == 2
     assert len(done.output.splitlines()) == 1
     assert line in done.output
+
+
+@pytest.mark.parametrize(("arguments", "output"), RUNS)
+def test_the_documents_runs_are_as_written(arguments: str, output: str) -> None:
+    assert run(*shlex.split(arguments)).output.strip() == output.strip(), "run it again and write it down"
+
+
+def test_the_document_has_its_three_runs() -> None:
+    assert len(RUNS) == 3
 
 
 def test_a_day_of_nothing_is_refused() -> None:

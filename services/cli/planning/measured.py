@@ -6,14 +6,15 @@ these asks for more rather than less.
 
 from __future__ import annotations
 
-#: Records a second of one worker without its model: `python -m benchmarks --only pipeline.stage_runtime --quick`.
+#: Records a second of one worker without its model: `python -m benchmarks --only pipeline.stage_runtime --quick`. The
+#: co-buy service, which is not of this runtime, is taken to be as fast: not measured.
 WORKER_RECORDS = 9_505
 #: Intentions a second that one sink commits, and a bare COPY: `python -m benchmarks --only pipeline.sink --quick`.
 SINK_INTENTIONS, COPY_INTENTIONS = 31_959, 46_422
 #: Seconds of a release an intention of the whole KB: `python -m benchmarks --only release` (319 s for 995,460).
 RELEASE_SECONDS = 319 / 995_460
 
-#: Bytes of a record (key, headers, value) by topic: `python -m benchmarks.sizes`.
+#: Bytes of a record (key, headers, value) by topic: `python -m benchmarks.sizes`, 5,000 co-buys, as all from there.
 RECORD_BYTES = {
     "purchases": 310,
     "purchases.by-customer": 324,
