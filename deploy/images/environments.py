@@ -1,6 +1,7 @@
 """The images' environments without Docker: what each stage `*-env` of the Dockerfile installs, in a folder.
 
-`python -m deploy.images.environments` builds each and says how large its packages are: an image is that, and the base.
+`python -m deploy.images.environments [IMAGE ...]` builds each (or those) and says how large its packages are: an image
+is that, and the base.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def images() -> dict[str, Image]:
 
 def wheel(folder: Path) -> Path:
     """Build the wheel of our code into `folder`, by the installed hatchling."""
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return next(folder.glob("*.whl"))
 
 
@@ -79,7 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         code = wheel(Path(tmp))
         print("| image | extras | packages |\n| --- | --- | --- |")
-        for image in images().values():
+        for image in (images()[name] for name in sys.argv[1:] or images()):
             folder = Path(tmp) / image.name
             build(image, code, folder)
             print(f"| `{image.name}` | {', '.join(image.extras)} | {megabytes(folder):,} MB |", flush=True)

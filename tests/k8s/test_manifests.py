@@ -17,6 +17,7 @@ from deploy.images.environments import ROOT, images
 from deploy.k8s import __main__ as command
 from deploy.k8s.__main__ import COMPONENTS, stale
 from deploy.k8s.check.render import INNER, choices, overlays, used
+from deploy.monitoring.__main__ import DASHBOARDS
 from services.common import health, metrics, topics
 from services.common.runtime.stage import Health
 from services.common.settings import LIBRDKAFKA_PREFIX, Settings
@@ -305,6 +306,12 @@ def test_what_scales_by_keda_is_set_by_nobody_else(objects: Objects) -> None:
     for name, workload in workloads(objects).items():
         if name not in {one["spec"]["scaleTargetRef"]["name"] for one in scaled.values()} | JOBS:
             assert workload["spec"]["replicas"] >= 1
+
+
+def test_every_dashboard_is_there(objects: Objects) -> None:
+    if named(objects, "PodMonitor"):
+        boards = set(named(objects, "ConfigMap")["mindstream-dashboards"]["data"])
+        assert boards == {path.name for path in DASHBOARDS.glob("*.json")}
 
 
 def test_the_scrape_job_is_one_that_the_rules_know(objects: Objects) -> None:

@@ -104,7 +104,10 @@ def _built(resource: Path, chosen: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def choices() -> Iterator[tuple[str, ...]]:
-    """Components on the base alone: each way to have Kafka, PostgreSQL, models and storage, alone and with all more."""
+    """Components on the base alone: each way to have Kafka, PostgreSQL, models and storage, with all that fits.
+
+    And without it, where Kafka and PostgreSQL are not ours.
+    """
     ways = itertools.product(
         ((), ("strimzi",)),
         ((), ("cloudnative-pg",)),
@@ -115,5 +118,6 @@ def choices() -> Iterator[tuple[str, ...]]:
     for way in ways:
         least = tuple(itertools.chain(*way))
         more = [name for name in components() if name not in chosen or name.startswith("keda-models")]
-        yield least
+        if "strimzi" not in least and "cloudnative-pg" not in least:
+            yield least
         yield (*least, *(name for name in more if name not in NEEDS or NEEDS[name] & set(least)))
