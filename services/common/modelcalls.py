@@ -32,8 +32,11 @@ _EVENTS_FAULT = {
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
 #: How gRPC says that a message is over a limit; a server that is busy has the same code and other words.
 _TOO_LARGE = "message larger than max"
-#: Calls go in turn to all servers that a name stands for (`dns:///model:50051`, a headless Service); which those are is
-#: asked anew whenever a connection ends, and servers end theirs now and then (services/lvlm/server.py).
+#: Calls go in turn to all servers that a target with a scheme stands for (`dns:///model:50051`, a headless Service); which
+#: those are is asked anew whenever a connection ends, and servers end theirs now and then (services/lvlm/server.py). A
+#: plain `host:port` is one server: of a name with an address that refuses and one that answers wrongly, gRPC tells why
+#: of the latter only where it tries them one after the other.
+_SCHEMES = ("dns:", "ipv4:", "ipv6:")
 _IN_TURN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 
@@ -56,7 +59,7 @@ def open_channel(target: str, settings: Settings) -> grpc.aio.Channel:
         ("grpc.max_reconnect_backoff_ms", int(settings.backoff_max_seconds * 1000)),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.service_config", _IN_TURN),
+        *([("grpc.service_config", _IN_TURN)] if target.startswith(_SCHEMES) else []),
     ]
     credentials = channel_credentials(settings)
     if credentials is None:
