@@ -32,9 +32,9 @@ _EVENTS_FAULT = {
 _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
 #: How gRPC says that a message is over a limit; a server that is busy has the same code and other words.
 _TOO_LARGE = "message larger than max"
-#: Calls go in turn to all servers that a target with a scheme stands for (`dns:///model:50051`, a headless Service); which
-#: those are is asked anew whenever a connection ends, and servers end theirs now and then (services/lvlm/server.py). A
-#: plain `host:port` is one server: of a name with an address that refuses and one that answers wrongly, gRPC tells why
+#: Calls go in turn to all servers that a target with a scheme stands for (`dns:///model:50051`, a headless Service).
+#: Which those are is asked anew whenever a connection ends, and servers end theirs now and then (services/lvlm/server.py).
+#: A plain `host:port` is one server: of a name with an address that refuses and one that answers wrongly, gRPC tells why
 #: of the latter only where it tries them one after the other.
 _SCHEMES = ("dns:", "ipv4:", "ipv6:")
 _IN_TURN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
@@ -52,15 +52,16 @@ def open_channel(target: str, settings: Settings) -> grpc.aio.Channel:
     Raises:
         SettingsError: a certificate, key or CA is not what it should be.
     """
-    options = [
+    options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", settings.grpc_max_message_bytes),
         ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", int(settings.backoff_max_seconds * 1000)),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
-        *([("grpc.service_config", _IN_TURN)] if target.startswith(_SCHEMES) else []),
     ]
+    if target.startswith(_SCHEMES):
+        options.append(("grpc.service_config", _IN_TURN))
     credentials = channel_credentials(settings)
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
