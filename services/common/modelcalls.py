@@ -33,9 +33,9 @@ _BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode
 #: How gRPC says that a message is over a limit; a server that is busy has the same code and other words.
 _TOO_LARGE = "message larger than max"
 #: Calls go in turn to all servers that a target with a scheme stands for (`dns:///model:50051`, a headless Service).
-#: Which those are is asked anew whenever a connection ends, and servers end theirs now and then (services/lvlm/server.py).
-#: A plain `host:port` is one server: of a name with an address that refuses and one that answers wrongly, gRPC tells why
-#: of the latter only where it tries them one after the other.
+#: Which those are is asked anew whenever a connection ends, and servers end theirs now and then
+#: (services/lvlm/server.py). A plain `host:port` is one server: of a name with an address that refuses and one that
+#: answers wrongly, gRPC tells why of the latter only where it tries them one after the other.
 _SCHEMES = ("dns:", "ipv4:", "ipv6:")
 _IN_TURN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
