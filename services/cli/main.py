@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 
 from services.cli import dlq, feed, kb, platform, releases
@@ -32,4 +34,6 @@ app.add_typer(dlq.app, name="dlq")
 
 def main() -> None:
     """Entry point."""
+    # A command says in one line of its own what Kafka refused; what the library says beside it helps nobody here.
+    logging.getLogger("librdkafka").addHandler(logging.NullHandler())
     app()
