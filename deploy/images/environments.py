@@ -44,7 +44,7 @@ def images() -> dict[str, Image]:
 
 def wheel(folder: Path) -> Path:
     """Build the wheel of our code into `folder`, by the installed hatchling."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return next(folder.glob("*.whl"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import AfterValidator, BaseModel, Field
@@ -33,7 +33,10 @@ OptionalId = Annotated[Text, Query(max_length=ID_CHARACTERS, pattern=_NO_NUL)]
 OptionalPairId = Annotated[Text, Query(max_length=6 * ID_CHARACTERS + 1, pattern=_NO_NUL)]
 Cursor = Annotated[str, Query(max_length=8192, description="`next` of the page before; leave it out for the first.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most rows.")]
-RelationName = Literal[tuple(BY_NAME)]  # type: ignore[valid-type]
+if TYPE_CHECKING:  # Which names there are is known when it runs.
+    RelationName = str
+else:
+    RelationName = Literal[tuple(BY_NAME)]
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -199,4 +202,4 @@ async def basket(request: Request, asked: Asked, basket: Basket) -> Response:
 async def list_releases(request: Request) -> Response:
     """Dataset releases, newest first."""
     found: Releases = request.app.state.releases
-    return reply(request, {"items": await found.list()})
+    return reply(request, {"items": await found.newest_first()})

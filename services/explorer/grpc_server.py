@@ -181,7 +181,7 @@ async def serve(settings: Settings, state: State) -> AsyncIterator[int]:
         interceptors=[_Behind(state.gate)],
         options=[("grpc.max_receive_message_length", MAX_BODY_BYTES), ("grpc.so_reuseport", 0)],
     )
-    services.add_KnowledgeBaseServicer_to_server(KnowledgeBase(state), server)  # type: ignore[no-untyped-call]
+    services.add_KnowledgeBaseServicer_to_server(KnowledgeBase(state), server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", NAME):

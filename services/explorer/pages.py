@@ -121,7 +121,7 @@ async def events(request: Request) -> Response:
 async def releases(request: Request) -> Response:
     """Dataset releases, with the newest one's card."""
     known: Releases = request.app.state.releases
-    found = await known.list()
+    found = await known.newest_first()
     card = await known.card(found[0]["release_id"]) if found else ""
     return page(request, "releases.html", releases=found, card=card)
 

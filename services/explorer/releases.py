@@ -26,7 +26,7 @@ class Releases:
         self._lock = asyncio.Lock()
         self._found: tuple[float, list[dict[str, Any]]] | None = None
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def newest_first(self) -> list[dict[str, Any]]:
         """Newest first.
 
         Raises:

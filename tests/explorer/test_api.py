@@ -151,7 +151,8 @@ def test_pages_put_together_are_the_list(
 ) -> None:
     asked: dict[str, Any] = {"product": product, "accepted": accepted, **({"relation": relation} if relation else {})}
     everything = api(site, "intentions", **asked, limit=200)["items"]
-    found, cursor = [], ""
+    found: list[dict[str, Any]] = []
+    cursor = ""
     while len(found) < len(everything):
         page = api(site, "intentions", **asked, limit=limit, **({"cursor": cursor} if cursor else {}))
         found += page["items"]
@@ -313,7 +314,7 @@ def test_the_document_is_kept(site: Explorer) -> None:
     schema = schemathesis.openapi.from_url(f"{site.url}/openapi.json")
     tested = 0
     for result in schema.get_all_operations():
-        operation = result.ok()
+        operation: Any = result.ok()  # type: ignore[union-attr]
         for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
 
             @hypothesis_settings(max_examples=30, suppress_health_check=list(HealthCheck), derandomize=True)

@@ -76,7 +76,7 @@ def test_a_page_is_light_and_whole(site: Explorer, path: str) -> None:
 @pytest.mark.parametrize("product", HOSTILE)
 def test_no_value_becomes_markup(site: Explorer, product: str) -> None:
     text = HOSTILE[product]
-    asked: list[tuple[str, dict[str, str]]] = [
+    asked: list[tuple[str, dict[str, Any]]] = [
         ("/product", {"id": product}),
         ("/pair", {"a": "tripod", "b": product}),
         ("/search", {"q": text[:200]}),

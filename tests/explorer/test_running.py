@@ -76,7 +76,7 @@ def test_a_token_opens_api_pages_and_grpc(filled: Filled) -> None:
         assert site.ask("/", headers={"Cookie": cookie.partition(";")[0]}).status == 200
         assert TOKEN not in cookie
         with grpc.insecure_channel(f"127.0.0.1:{site.grpc}") as channel:
-            stub = KnowledgeBaseStub(channel)  # type: ignore[no-untyped-call]
+            stub = KnowledgeBaseStub(channel)
             asked = kbpb.GetProductRequest(product_id="tripod")
             for metadata in ((), (("authorization", "Bearer wrong"),)):
                 with pytest.raises(grpc.RpcError) as error:
@@ -177,7 +177,7 @@ def test_new_intentions_reach_those_who_look(filled: Filled, site: Explorer) -> 
 @pytest.fixture
 def stub(site: Explorer) -> Any:
     with grpc.insecure_channel(f"127.0.0.1:{site.grpc}") as channel:
-        yield KnowledgeBaseStub(channel)  # type: ignore[no-untyped-call]
+        yield KnowledgeBaseStub(channel)
 
 
 def test_grpc_says_what_rest_says(stub: Any, site: Explorer) -> None:

@@ -161,10 +161,10 @@ def test_a_job_does_its_work(
     image: str, job: str, said: str, bins: Callable[[str], Path], kafka: str, postgres: str, tmp_path: Path
 ) -> None:
     (found,) = [one for one in _jobs() if one["metadata"]["name"] == job]
-    arguments = found["spec"]["template"]["spec"]["containers"][0]["args"]
+    arguments: list[str] = found["spec"]["template"]["spec"]["containers"][0]["args"]
     # An image without an entry point runs the arguments alone.
     entry = images()[image].command[:1] if image == "cli" else ()
-    program, *others = *entry, *arguments
+    program, *others = [*entry, *arguments]
     env = {
         "PATH": str(bins(image)),
         "HOME": str(tmp_path),

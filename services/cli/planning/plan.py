@@ -153,7 +153,8 @@ def _together(asked: Asked) -> int:
             f"{asked.model} does not fit on {asked.gpu}: weights are {weights / 1e9:.0f} GB, and a co-buy's keys and "
             f"values {text.bytes_a_token * roofline.GENERATED_TOKENS / 1e9:.1f} GB more"
         )
-    return min(fit, Settings.model_fields["server_together"].default)
+    together: int = Settings.model_fields["server_together"].default
+    return min(fit, together)
 
 
 def _count(of: float) -> int:
