@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 import uuid
@@ -21,6 +22,9 @@ from services.common.settings import Settings
 # Machines differ, and the first example fills caches: no absolute time is asserted.
 hypothesis.settings.register_profile("mindstream", deadline=None)
 hypothesis.settings.load_profile("mindstream")
+
+# What a client that outlives its broker says, at any moment, is nothing that a test's command has said.
+logging.getLogger("librdkafka").addHandler(logging.NullHandler())
 
 
 def await_ready(child: Child, ready: Callable[[], bool]) -> None:
