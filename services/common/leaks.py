@@ -15,10 +15,14 @@ _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
 _WORD = re.compile(r"\w+")
 
 
+def words(text: str) -> list[str]:
+    """A text's words, without case and punctuation."""
+    return _WORD.findall(text.casefold())
+
+
 def text_key(text: str) -> int:
     """Texts that differ in case and punctuation alone have one key."""
-    words = " ".join(_WORD.findall(text.casefold()))
-    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big")
+    return _key(" ".join(words(text)))
 
 
 def leaks(url: str, manifest: dict[str, Any]) -> Iterator[str]:

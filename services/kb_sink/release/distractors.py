@@ -8,7 +8,6 @@ into few dimensions: no model is needed, and the same texts give the same number
 from __future__ import annotations
 
 import heapq
-import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from services.common.leaks import text_key
-from services.kb_sink.release.splits import digest
+from services.common.leaks import text_key, words
+from services.kb_sink.release.splits import draw
 
 LEVELS = ("easy", "medium", "hard")
 #: Wrong options of a question.
@@ -33,7 +32,6 @@ _DIMENSIONS = 512
 _STEPS = 10_000
 #: Options that are looked at first; hardly ever are there three too few.
 _MOST_LOOKED_AT = 16
-_WORD = re.compile(r"\w+")
 #: Where in the order of likeness the options of a level begin, as a share of all that may be chosen.
 _BEGINS = {"easy": 0.5, "medium": 0.05, "hard": 0.0}
 
@@ -55,7 +53,7 @@ class Smallest:
 
     def offer(self, key: str) -> None:
         """Take a key up, if it is one of them; each once."""
-        entry = (-int(digest("pool", key)[:15], 16), key)
+        entry = (-draw("pool", key), key)
         if len(self._heap) < self._most:
             if entry not in self._heap:
                 heapq.heappush(self._heap, entry)
@@ -130,7 +128,7 @@ class Pool:
 
 def _places(text: str) -> list[tuple[int, int]]:
     """Where each word of a text stands, and with which sign: words that share a place are as often like as unlike."""
-    return [_place(word) for word in sorted(set(_WORD.findall(text.casefold())))]
+    return [_place(word) for word in sorted(set(words(text)))]
 
 
 @lru_cache(maxsize=100_000)

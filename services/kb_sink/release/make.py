@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +21,11 @@ from services.common.leaks import leaks, text_key
 from services.common.relations import sentence
 from services.common.settings import Settings
 from services.kb_sink.release import card, tasks
-from services.kb_sink.release.distractors import POOL, Option, Pool, Smallest
+from services.kb_sink.release.distractors import POOL, Pool, Smallest
 from services.kb_sink.release.publish import Release, publish
 from services.kb_sink.release.shards import Shards, digests
 from services.kb_sink.release.snapshot import Row, Snapshot, snapshot
-from services.kb_sink.release.splits import SPLITS, Splits, digest
+from services.kb_sink.release.splits import DRAWN, SPLITS, Splits, digest, draw, split_of
 
 #: Pairs whose rows are made together.
 _CHUNK = 200
@@ -89,7 +89,7 @@ class _Selection:
     def goes_on(self, intention: str, relation: str) -> bool:
         """Whether an accepted intention is among its relation's share."""
         share = self._shares.get(relation, 1.0)
-        return share >= 1.0 or int(digest("balance", intention)[:15], 16) < share * 16**15
+        return share >= 1.0 or draw("balance", intention) < share * DRAWN
 
 
 def _write(kb: Snapshot, settings: Settings, folder: Path) -> dict[str, Any]:
@@ -114,15 +114,13 @@ def _write(kb: Snapshot, settings: Settings, folder: Path) -> dict[str, Any]:
             else:
                 by_split[split].append(pair)
         for split, pairs in by_split.items():
-            for config, rows in _rows(pairs, split, outline.splits, selection, pools[split], left_out):
+            for config, rows in _rows(pairs, split, outline.splits, selection, pools[split], left_out).items():
                 shards[config, split].write(rows)
     if not facts.intentions:
         return {}
     for product in kb.products():
         if row := tasks.features(product):
-            split = outline.splits.of_pair(row["product_id"], row["product_id"], row["product_id"])
-            assert split is not None
-            shards["features", split].write([row])
+            shards["features", split_of(row["product_id"])].write([row])
     splits = [entry for entry in (one.close() for one in shards.values()) if entry["rows"]]
     return {
         **facts.manifest(),
@@ -160,11 +158,7 @@ def _pools(kb: Snapshot, outline: _Outline, selection: _Selection, split: str) -
         rows.sort(key=lambda row: digest("distractor", row["intention_id"]))
     depth = max(map(len, of_pair.values()), default=0)
     drawn = [rows[level] for level in range(depth) for rows in of_pair.values() if level < len(rows)]
-    return Pool(_options(drawn, tasks.understand_option)), Pool(_options(drawn, tasks.utilize_option))
-
-
-def _options(rows: Iterable[Row], option: Any) -> list[Option]:
-    return [option(row) for row in rows]
+    return Pool(map(tasks.understand_option, drawn)), Pool(map(tasks.utilize_option, drawn))
 
 
 def _rows(
@@ -174,8 +168,8 @@ def _rows(
     selection: _Selection,
     pools: tuple[Pool, Pool],
     left_out: Counter[str],
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Rows of each configuration of some pairs of one split."""
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows of some pairs of one split, by configuration."""
     made: dict[str, list[dict[str, Any]]] = {"judgement": [], "preference": []}
     all_kept: list[Row] = []
     for pair in pairs:
@@ -193,7 +187,7 @@ def _rows(
     made["generation"] = list(tasks.generation(all_kept))
     made["intent-understand"] = list(tasks.understand(all_kept, pools[0]))
     made["intent-utilize"] = list(tasks.utilize(all_kept, pools[1]))
-    yield from made.items()
+    return made
 
 
 def _folded(pair: Sequence[Row], left_out: Counter[str]) -> Iterator[Row]:

@@ -54,7 +54,8 @@ class Snapshot:
 
     def pairs(self) -> Iterator[list[Row]]:
         """All intentions of each pair, in an order that follows from their ids."""
-        yield from map(list, _by_pair(self._intentions(_INTENTIONS.format(where=""))))
+        for _, rows in groupby(self._intentions(_INTENTIONS.format(where="")), key=itemgetter("pair_id")):
+            yield list(rows)
 
     def intentions(self, pairs: Sequence[str]) -> list[Row]:
         """All intentions of these pairs."""
@@ -78,11 +79,6 @@ class Snapshot:
             cursor.itersize = _FETCHED
             cursor.execute(sql, values)
             yield from cursor
-
-
-def _by_pair(rows: Iterator[Row]) -> Iterator[Iterator[Row]]:
-    for _, group in groupby(rows, key=itemgetter("pair_id")):
-        yield group
 
 
 @contextmanager

@@ -27,6 +27,15 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+def draw(*parts: str) -> int:
+    """A number below DRAWN that texts decide, the same in every release."""
+    return int(digest(*parts)[:15], 16)
+
+
+#: How many numbers `draw` may give.
+DRAWN = 16**15
+
+
 @dataclass
 class Splits:
     """Where each intention belongs.

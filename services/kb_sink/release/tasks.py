@@ -15,7 +15,7 @@ from services.common.leaks import text_key
 from services.common.relations import BY_NAME
 from services.kb_sink.release.distractors import LEVELS, WRONG, Option, Pool
 from services.kb_sink.release.snapshot import Row
-from services.kb_sink.release.splits import digest
+from services.kb_sink.release.splits import digest, draw
 
 _LETTERS = "ABCD"
 assert len(_LETTERS) == WRONG + 1
@@ -163,7 +163,7 @@ def utilize(kept: Sequence[Row], pool: Pool) -> Iterator[dict[str, Any]]:
 def _choices(
     task: str, kept: Sequence[Row], right: Sequence[Option], also: Sequence[frozenset[int]], pool: Pool, question: Any
 ) -> Iterator[dict[str, Any]]:
-    drawn = [int(digest(task, row["intention_id"])[:15], 16) for row in kept]
+    drawn = [draw(task, row["intention_id"]) for row in kept]
     levels = [LEVELS[number % len(LEVELS)] for number in drawn]
     for row, option, number, level, wrong in zip(
         kept, right, drawn, levels, pool.choose(right, levels, also), strict=True
