@@ -13,6 +13,13 @@ from services.common.postgres import world_faults
 from services.common.relations import sentence
 
 SCHEMA = "kb"
+#: Both products of an intention `i`, as they were when it was generated; `{pair}` has the pair's product ids.
+JOIN_PRODUCTS = """
+    JOIN kb.products a ON a.product_id = {pair}.product_a AND a.content_digest = i.content_digest_a
+         AND a.model_version = i.extractor_model_a AND a.prompt_version = i.extractor_prompt_a
+    JOIN kb.products b ON b.product_id = {pair}.product_b AND b.content_digest = i.content_digest_b
+         AND b.model_version = i.extractor_model_b AND b.prompt_version = i.extractor_prompt_b
+"""
 
 #: The rows that are asked for are found first, by indexes in their order, and then get their products: of the joins'
 #: four columns the planner cannot know that each row has one product, and it would sort all rows before the first.
@@ -32,10 +39,7 @@ _SELECT = """
         ) i
         {first}
     ) i
-    JOIN kb.products a ON a.product_id = i.product_a AND a.content_digest = i.content_digest_a
-         AND a.model_version = i.extractor_model_a AND a.prompt_version = i.extractor_prompt_a
-    JOIN kb.products b ON b.product_id = i.product_b AND b.content_digest = i.content_digest_b
-         AND b.model_version = i.extractor_model_b AND b.prompt_version = i.extractor_prompt_b
+    {products}
     ORDER BY {order}
 """
 
@@ -139,7 +143,8 @@ def matching(limit: int, looked_at: int) -> str:
 
 def _selected(where: str, order: str, limit: int | None, *, fence: str = "", more: str = "") -> str:
     first = f"ORDER BY {order} LIMIT {int(limit)}" if limit is not None else ""
-    return _SELECT.format(where=where, fence=fence, first=first, order=order, more=more)
+    products = JOIN_PRODUCTS.format(pair="i")
+    return _SELECT.format(where=where, fence=fence, first=first, order=order, more=more, products=products)
 
 
 def intentions(

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row, tuple_row
 
+from services.common.kb import JOIN_PRODUCTS
 from services.common.postgres import world_faults
 from services.common.relations import sentence
 
@@ -18,16 +19,14 @@ Row = dict[str, Any]
 
 #: Rows fetched at a time.
 _FETCHED = 5000
+_PRODUCTS_OF = JOIN_PRODUCTS.format(pair="p")
 _INTENTIONS = """
     SELECT i.intention_id, i.pair_id, p.product_a, p.product_b, a.title AS title_a, b.title AS title_b,
            a.image_digest AS image_a, b.image_digest AS image_b, i.relation, i.text, i.score, i.accepted, i.threshold,
            i.extractor_model_a, i.extractor_prompt_a, i.extractor_model_b, i.extractor_prompt_b,
            i.generator_model, i.generator_prompt, i.filter_model, i.filter_prompt, i.judged_at
     FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
-    JOIN kb.products a ON a.product_id = p.product_a AND a.content_digest = i.content_digest_a
-         AND a.model_version = i.extractor_model_a AND a.prompt_version = i.extractor_prompt_a
-    JOIN kb.products b ON b.product_id = p.product_b AND b.content_digest = i.content_digest_b
-         AND b.model_version = i.extractor_model_b AND b.prompt_version = i.extractor_prompt_b
+    {products}
     {where}
     ORDER BY i.pair_id, i.intention_id
 """
@@ -54,12 +53,18 @@ class Snapshot:
 
     def pairs(self) -> Iterator[list[Row]]:
         """All intentions of each pair, in an order that follows from their ids."""
-        for _, rows in groupby(self._intentions(_INTENTIONS.format(where="")), key=itemgetter("pair_id")):
+        for _, rows in groupby(
+            self._intentions(_INTENTIONS.format(products=_PRODUCTS_OF, where="")), key=itemgetter("pair_id")
+        ):
             yield list(rows)
 
     def intentions(self, pairs: Sequence[str]) -> list[Row]:
         """All intentions of these pairs."""
-        return list(self._intentions(_INTENTIONS.format(where="WHERE i.pair_id = ANY(%(pairs)s)"), pairs=list(pairs)))
+        return list(
+            self._intentions(
+                _INTENTIONS.format(products=_PRODUCTS_OF, where="WHERE i.pair_id = ANY(%(pairs)s)"), pairs=list(pairs)
+            )
+        )
 
     def products(self) -> Iterator[Row]:
         """What was extracted of each product, once for each content, model and prompt version."""
