@@ -11,14 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from services.common import choices
 from services.common.leaks import text_key
 from services.common.relations import BY_NAME
 from services.kb_sink.release.distractors import LEVELS, WRONG, Option, Pool
 from services.kb_sink.release.snapshot import Row
 from services.kb_sink.release.splits import digest, draw
 
-_LETTERS = "ABCD"
-assert len(_LETTERS) == WRONG + 1
+_LETTERS = choices.LETTERS[: WRONG + 1]
 
 _MESSAGE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _TEXT, _TEXTS, _NUMBER = pa.string(), pa.list_(pa.string()), pa.float64()
@@ -138,9 +138,7 @@ def understand(kept: Sequence[Row], pool: Pool) -> Iterator[dict[str, Any]]:
     """Which intention is this pair's? (IntentionQA, arXiv 2406.10173, task 1.) Distractors are other pairs'."""
 
     def question(row: Row) -> str:
-        return (
-            f"A customer buys {row['title_a']} and {row['title_b']}. What is the most likely intention for buying them?"
-        )
+        return choices.understand(row["title_a"], row["title_b"])
 
     right = _texts_by_pair(kept, lambda row: f"because {row['sentence']}")
     also = [right[row["pair_id"]] for row in kept]
@@ -151,10 +149,7 @@ def utilize(kept: Sequence[Row], pool: Pool) -> Iterator[dict[str, Any]]:
     """Which product goes with this one for this intention? (IntentionQA, task 2.) Distractors are other pairs'."""
 
     def question(row: Row) -> str:
-        return (
-            f"A customer buys {row['title_a']} because {row['sentence']}. "
-            "What other product might the customer buy for the same reason?"
-        )
+        return choices.utilize(row["title_a"], f"because {row['sentence']}")
 
     also = [frozenset((text_key(row["title_a"]), text_key(row["title_b"]))) for row in kept]
     yield from _choices("utilize", kept, [utilize_option(row) for row in kept], also, pool, question)
@@ -172,13 +167,9 @@ def _choices(
             continue
         place = number // len(LEVELS) % len(_LETTERS)
         options = [*wrong[0][:place], option.text, *wrong[0][place:]]
-        listed = "\n".join(f"{letter}. {one}" for letter, one in zip(_LETTERS, options, strict=True))
         yield {
             "id": row["intention_id"],
-            "messages": [
-                _user(f"{question(row)}\n{listed}\nAnswer with the letter only."),
-                _assistant(_LETTERS[place]),
-            ],
+            "messages": [_user(choices.listed(question(row), options)), _assistant(_LETTERS[place])],
             "options": options,
             "answer": _LETTERS[place],
             "difficulty": level,
