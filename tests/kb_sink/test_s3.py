@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 from services.common import datasets
 from services.common.errors import WorldFault
@@ -40,6 +41,7 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     }.items():
         monkeypatch.setenv(name, value)
     name = f"mindstream-{uuid.uuid4().hex[:8]}"
+    S3FileSystem.clear_instance_cache()  # fsspec keeps file systems, with the addresses they were made for
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
 
