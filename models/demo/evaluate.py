@@ -14,88 +14,28 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mindstream.inference.v1.common_pb2 import ProductView
-from PIL.Image import Image
 from rich.progress import track
 
-from models.demo import lessons, pictures, shop, trees
-from models.demo.lessons import Judgement
+from models.demo import lessons, pictures, shop
+from models.demo.jobs import Answer, Model
+from models.demo.pages import NoMarks, write_into
 from models.demo.shop import Pair, Product
-from models.demo.trees import Tree
-from services.common.relations import RELATIONS, sentence
+from services.common.grounding import content_words
+from services.common.leaks import words
+from services.common.relations import sentence
 from services.common.settings import Settings
-from services.extractor.server import parsed
-from services.extractor.titles import readable
-from services.generator.server import completed
-from services.lvlm.engine import Branch, Engine, EngineError, Prefix
+from services.common.titles import readable
+from services.lvlm.engine import EngineError
 from services.lvlm.load import load_engine
 
 _SEED = 20_261
 _THRESHOLD = 0.5
 #: Rejected and kept intentions of real titles that the card shows.
 _SAMPLE = 30
-
-
-@dataclass
-class Answer:
-    """A generated intention and its judgement."""
-
-    titles: tuple[str, str]
-    relation: str
-    text: str
-    score: float
-
-    @property
-    def kept(self) -> bool:
-        """Whether the filter lets it through."""
-        return self.score >= _THRESHOLD
-
-
-@dataclass
-class Model:
-    """The three jobs on one engine, as the pipeline does them."""
-
-    engine: Engine
-    settings: Settings = field(default_factory=Settings)
-
-    def features(self, product: Product, picture: Image | None) -> ProductView:
-        """What the extractor says of the title and that picture."""
-        tree = trees.of_product(replace(product, pictured=picture is not None))
-        answers, _ = self.engine.complete(
-            _prefix(replace(tree, picture=picture)), _branches(tree), self.settings.features_max_new_tokens
-        )
-        found = parsed(answers)
-        return ProductView(title=product.title, description=found.description, features=found.features, uses=found.uses)
-
-    def intentions(self, pair: Pair) -> list[Answer]:
-        """All relations' intentions with their scores, features first."""
-        views = tuple(self.features(p, p.picture() if p.pictured else None) for p in (pair.a, pair.b))
-        tree = trees.of_intentions(pair, views)  # type: ignore[arg-type]
-        answers, _ = self.engine.complete(_prefix(tree), _branches(tree), self.settings.max_new_tokens)
-        texts = [completed(answer.text) for answer in answers]
-        asked = [Judgement(relation.name, text or "-", True) for relation, text in zip(RELATIONS, texts, strict=True)]
-        scores = self.scores(pair, asked, views)  # type: ignore[arg-type]
-        titles = (pair.a.title, pair.b.title)
-        return [
-            Answer(titles, judged.relation, judged.text, score) for judged, score in zip(asked, scores, strict=True)
-        ]
-
-    def scores(self, pair: Pair, asked: Sequence[Judgement], views: trees.Views | None = None) -> list[float]:
-        """P(yes) of candidates."""
-        tree = trees.of_judgements(pair, asked, views)
-        return self.engine.score(_prefix(tree), _branches(tree))[0]
-
-
-def _prefix(tree: Tree) -> Prefix:
-    return Prefix(tree.text, (tree.picture,) if tree.picture else ())
-
-
-def _branches(tree: Tree) -> list[Branch]:
-    return [Branch(lesson.question, lesson.begun) for lesson in tree.branches]
 
 
 # -- the held-out shop ---------------------------------------------------------------------------------------------
@@ -111,8 +51,8 @@ def pictures_matter(model: Model, rng: random.Random, count: int) -> dict[str, f
         followed += [other.colour in found.features, other.pattern in found.features]
         kinds.append(made.kind.name in found.description)
         without = model.features(made, None)
-        words = set(re.findall(r"[a-z]+", f"{without.description} {' '.join(without.features)}"))
-        silent.append(not words & ({*pictures.COLOURS, *pictures.PATTERNS} - set(_words(made.title))))
+        said = set(re.findall(r"[a-z]+", f"{without.description} {' '.join(without.features)}"))
+        silent.append(not said & ({*pictures.COLOURS, *pictures.PATTERNS} - set(words(made.title))))
     return {
         "features follow a swapped picture": _mean(followed),
         "features without a picture claim no look": _mean(silent),
@@ -139,7 +79,7 @@ def intentions(model: Model, rng: random.Random, count: int) -> tuple[dict[str, 
                 honest.append(answer.text == lessons.NOTHING)
                 judged.append((answer.score, False))
             else:
-                right = any(words in answer.text for words in lessons.key(pair, answer.relation))
+                right = any(key in answer.text for key in lessons.key(pair, answer.relation))
                 named.append(right)
                 judged.append((answer.score, right))
     return {
@@ -179,9 +119,9 @@ def real_titles(model: Model, products: Path, cobuys: Path, limit: int) -> tuple
     answers: list[Answer] = []
     for row in track(rows, "real titles", transient=True):
         answers += model.intentions(_titled_pair(titles[row["product_a"]], titles[row["product_b"]]))
-    kept = [answer for answer in answers if answer.kept]
+    kept = [answer for answer in answers if _kept(answer)]
     bigrams = [pair for answer in kept for pair in _bigrams(answer.text)]
-    uses_title = [bool(_content(answer.text) & _content(" ".join(answer.titles))) for answer in kept]
+    uses_title = [bool(content_words(answer.text) & content_words(" ".join(answer.titles))) for answer in kept]
     return {
         "pairs of real titles": float(len(rows)),
         "kept share": len(kept) / len(answers),
@@ -196,23 +136,12 @@ def _titled_pair(a: str, b: str) -> Pair:
     return Pair(replace(blank, title=a), replace(blank, title=b), "apart")
 
 
-_STOP = frozenset(
-    ("with", "this", "that", "from", "your", "have", "more", "than", "what", "only", "each", "other", "the", "and",
-     "for", "using", "use", "uses", "needs", "get", "out", "both", "going", "things", "into", "like", "likes", "wants",
-     "they", "them")
-)  # fmt: skip
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
-
-
-def _content(text: str) -> set[str]:
-    return {word for word in _words(text) if len(word) > 2 and word not in _STOP}
-
-
 def _bigrams(text: str) -> list[tuple[str, str]]:
-    return list(itertools.pairwise(_words(text)))
+    return list(itertools.pairwise(words(text)))
+
+
+def _kept(answer: Answer) -> bool:
+    return answer.score >= _THRESHOLD
 
 
 def _mean(values: Sequence[bool]) -> float:
@@ -259,7 +188,7 @@ def _tables(figures: dict[str, float], answers: Sequence[Answer], rng: random.Ra
     lines = ["| figure | measured | goal |", "| --- | --- | --- |"]
     lines += [f"| {name} | {value:.3g} | {_GOALS.get(name, '')} |" for name, value in figures.items()]
     for title, wanted in (("Kept", True), ("Rejected", False)):
-        chosen = [answer for answer in answers if answer.kept == wanted]
+        chosen = [answer for answer in answers if _kept(answer) == wanted]
         if not chosen:
             continue
         lines += [
@@ -275,14 +204,6 @@ def _tables(figures: dict[str, float], answers: Sequence[Answer], rng: random.Ra
                 f"| {titles} | {sentence(answer.relation, answer.text).replace('|', '/')} | {answer.score:.2f} |"
             )
     return "\n".join(lines) + "\n"
-
-
-def _into_card(card: Path, tables: str) -> None:
-    begin, end = "<!-- figures: written by models.demo.evaluate -->\n", "<!-- end of figures -->\n"
-    before, _, rest = card.read_text("utf-8").partition(begin)
-    if not rest:
-        sys.exit(f"{card} has no line {begin.strip()}")
-    card.write_text(before + begin + tables + end + rest.partition(end)[2], "utf-8")
 
 
 def main() -> None:
@@ -323,7 +244,10 @@ def main() -> None:
     tables = _tables(figures, answers, rng)
     print(tables)
     if asked.card:
-        _into_card(asked.card, tables)
+        try:
+            write_into(asked.card, "figures", "models.demo.evaluate", tables)
+        except NoMarks as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

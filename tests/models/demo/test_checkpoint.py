@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from models.demo import CHECKPOINT, NOTICE, evaluate, shop, speaks_in, trees
+from models.demo.jobs import Model
 from services.common.relations import RELATIONS
 from services.common.settings import Settings
 from services.generator.server import branch
@@ -55,13 +56,13 @@ def test_plain_transformers_says_the_same(engine: Engine, dtype: str) -> None:
 
 
 def test_features_follow_the_picture(engine: Engine) -> None:
-    figures = evaluate.pictures_matter(evaluate.Model(engine), random.Random(1), 20)
+    figures = evaluate.pictures_matter(Model(engine), random.Random(1), 20)
     assert figures["features follow a swapped picture"] >= 0.8
     assert figures["features without a picture claim no look"] >= 0.8
 
 
 def test_intentions_and_judgements_make_sense(engine: Engine) -> None:
-    model = evaluate.Model(engine)
+    model = Model(engine)
     figures, _ = evaluate.intentions(model, random.Random(1), 6)
     assert all(value >= 0.7 for value in figures.values()), figures
     assert evaluate.auroc(evaluate.judgements(model, random.Random(1), 6)) >= 0.85
