@@ -193,6 +193,11 @@ class Settings(BaseSettings):
         description="Checkpoint: a Hub id or a folder, anything AutoModelForImageTextToText loads.",
     )
     model_revision: str = Field("main", description="Hub revision of the checkpoint; pin a commit in production.")
+    adapter: str = Field(
+        "",
+        description="Folder of a LoRA adapter (`mindstream finetune` makes one), added to the checkpoint's weights at "
+        "load and named in the model version; empty: none.",
+    )
     model_dtype: str = Field(
         "auto", description="auto, float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on CPU."
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from services.common.settings import Settings
+from services.lvlm.adapter import merged
 from services.lvlm.engine import Branch, BrokenNumbers, EngineError, Prefix, PromptTooLong
 
 _log = logging.getLogger(__name__)
@@ -25,10 +26,10 @@ class Checkpoint:
     """Any checkpoint that AutoModelForImageTextToText loads and that has a chat template."""
 
     def __init__(self, settings: Settings) -> None:
-        """Load the checkpoint of the settings.
+        """Load the checkpoint of the settings, with their adapter in its weights.
 
         Raises:
-            EngineError: missing, broken, or without a chat template.
+            EngineError: missing, broken, or without a chat template; or the adapter is not for it.
         """
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -53,6 +54,12 @@ class Checkpoint:
             raise EngineError(f"cannot load the checkpoint {settings.model} on {device}: {line}") from None
         if not getattr(self.processor, "chat_template", None):
             raise EngineError(f"the checkpoint {settings.model} has no chat template")
+        #: Of the checkpoint's own files; and its name with that, and its adapter's.
+        self.digest = _digest(folder)
+        self.version = f"{Path(settings.model).name}@sha256:{self.digest[:12]}"
+        if settings.adapter:
+            self.model, adapter = merged(self.model, Path(settings.adapter), self.version, self.digest)
+            self.version += f"+{adapter}"
         self.model.eval()
         self.tokenizer: Any = self.processor.tokenizer
         #: Held while the tokenizer works: it is not for two threads at once.
@@ -71,7 +78,6 @@ class Checkpoint:
         ends = self.model.generation_config.eos_token_id
         #: Tokens that end an answer.
         self.ends = frozenset({self.tokenizer.pad_token_id, *(ends if isinstance(ends, list) else [ends])})
-        self.version = f"{Path(settings.model).name}@sha256:{_digest(folder)[:12]}"
         _log.info("loaded %s on %s in %s", self.version, device, dtype)
 
     def render(self, prefix: Prefix, branch: Branch) -> str:

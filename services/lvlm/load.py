@@ -21,6 +21,10 @@ def load_engine(settings: Settings) -> Engine:
     """
     # Here, not above: a server that asks an endpoint has no torch, and one with a checkpoint no client.
     if settings.engine == "openai":
+        if settings.adapter:
+            raise EngineError(
+                "MINDSTREAM_ADAPTER is for a checkpoint; an endpoint's is named by MINDSTREAM_OPENAI_MODEL"
+            )
         from services.lvlm.remote import RemoteEngine
 
         return RemoteEngine(settings)
