@@ -25,14 +25,17 @@ from urllib.parse import urlencode
 import psycopg
 from psycopg.rows import dict_row
 
-from benchmarks.kb_growth import Size
+from benchmarks.kb_growth import Size, word
 from benchmarks.parts import Parts, started
 from benchmarks.rows import Row, record, table
 from deploy.local.process import free_port
 from services.common import kb
 
 _RATE, _CLIENTS = 100, 16
-_WORDS = ("brand", "title of usual length", "reason of usual length", "usual lenght", "titel")
+#: The commonest word, two common ones, a usual, a rare and a very rare one, and two mistyped.
+_SEARCHES = (
+    word(1), f"{word(2)} {word(5)}", word(50), word(1500), word(12_000), f"{word(300)}x", f"{word(1502)[:-1]}q"
+)  # fmt: skip
 
 
 @contextmanager
@@ -130,7 +133,7 @@ def measure_at(parts: Parts, count: int, seconds: float) -> list[Row]:
     kinds: dict[str, tuple[Callable[[int], str], float]] = {
         "product page": (of("/product", "id", 1), 0.05),
         "lookup by API": (of("/api/v1/intentions", "product", 2), 0.05),
-        "search": (lambda number: "/api/v1/search?" + urlencode({"q": _WORDS[number % len(_WORDS)]}), 0.15),
+        "search": (lambda number: "/api/v1/search?" + urlencode({"q": _SEARCHES[number % len(_SEARCHES)]}), 0.15),
     }
     with _serving(size.dsn) as port:
         ratio, ours, bare = _ratio(size.dsn, port, [row[0] for row in rows[:200]], 5 if parts.quick else 9)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -56,23 +57,29 @@ _FILL_PAIRS = """
     ) AS drawn
     ON CONFLICT DO NOTHING
 """
-_FILL_PRODUCTS = """
+#: Words as a language has them: few are common, most are rare. Drawn anew for each row of `{row}`.
+_WORDS = """(
+    SELECT string_agg(left(translate(md5('w' || rank), '0123456789', 'ghijklmnop'), 4 + rank %% 5), ' ')
+    FROM (SELECT floor({known} ^ (random() + 0 * length({row})))::int AS rank FROM generate_series(1, {count})) AS drawn
+)"""
+_KNOWN_WORDS = 20_000
+_FILL_PRODUCTS = f"""
     INSERT INTO kb.products
     SELECT product_id, 'sha256:' || encode(sha256(product_id::bytea), 'hex'), 'model@1', 'extractor/v1',
-           'A product of some brand with a title of usual length, ' || product_id, '',
-           repeat('What is seen of it. ', 12), '{}', '{}', now()
+           {_WORDS.format(known=_KNOWN_WORDS, row="product_id", count=9)} || ' ' || product_id, '',
+           {_WORDS.format(known=_KNOWN_WORDS, row="product_id", count=36)}, '{{}}', '{{}}', now()
     FROM (SELECT product_a AS product_id FROM kb.pairs UNION SELECT product_b FROM kb.pairs) AS ids
-"""
-_FILL_INTENTIONS = """
+"""  # noqa: S608  (a constant of ours)
+_FILL_INTENTIONS = f"""
     INSERT INTO kb.intentions
     SELECT left(encode(sha256((pair_id || relation)::bytea), 'hex'), 32), pair_id, relation,
-           'a reason of usual length for buying ' || product_a || ' with ' || product_b, 0, 12, s, s >= 0.5, 0.5,
+           {_WORDS.format(known=_KNOWN_WORDS, row="pair_id || relation", count=9)}, 0, 12, s, s >= 0.5, 0.5,
            'cobuys', 0, 1, '', '1',
            'sha256:' || encode(sha256(product_a::bytea), 'hex'), 'sha256:' || encode(sha256(product_b::bytea), 'hex'),
            'model@1', 'extractor/v1', 'model@1', 'extractor/v1', 'model@1', 'generator/v1', 'model@1', 'filter/v1',
            now(), now()
     FROM kb.pairs, unnest(%(relations)s::text[]) AS relation, LATERAL (SELECT random() + 0 * length(relation) AS s) AS r
-"""
+"""  # noqa: S608  (a constant of ours)
 _FILL_ADMITTED = """
     INSERT INTO extractor.admitted
     SELECT 'P' || left(md5('p' || n), 14) || '|Q' || left(md5('q' || n), 14), '1', 'cobuys-0-' || n
@@ -83,6 +90,12 @@ _FILL_CATALOGUE = """
     SELECT 'P' || left(md5('p' || n), 14), 'A product of some brand with a title of usual length', '', 0, n
     FROM generate_series(1, %(pairs)s) AS n
 """
+
+
+def word(rank: int) -> str:
+    """A word that the filled KB has, the commonest first."""
+    letters = hashlib.md5(f"w{rank}".encode(), usedforsecurity=False).hexdigest()
+    return letters.translate(str.maketrans("0123456789", "ghijklmnop"))[: 4 + rank % 5]
 
 
 class Size:

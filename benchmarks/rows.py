@@ -36,12 +36,23 @@ def table(rows: Iterable[Row]) -> None:
 
 
 def machine() -> str:
-    """Cores, memory and Python: what a figure depends on."""
+    """Processor, cores, memory and Python: what a figure depends on."""
     memory = psutil.virtual_memory().total / 2**30
     return (
-        f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, "
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}"
     )
+
+
+def _processor() -> str:
+    """Its name, where Linux tells it, and the widest of its vectors that matters here."""
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    except OSError:
+        return platform.processor() or "unknown processor"
+    known = {name.strip(): value.strip() for name, value in facts.items()}
+    vectors = [name for name in ("avx512f", "avx2") if name in known.get("flags", "").split()]
+    return " ".join([known.get("model name", platform.machine()), *vectors[:1]])
 
 
 def record(rows: Iterable[tuple[Row, str]]) -> None:
