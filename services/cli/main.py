@@ -6,7 +6,7 @@ import logging
 
 import typer
 
-from services.cli import dlq, feed, kb, platform, releases
+from services.cli import dlq, feed, kb, platform, ratings, releases
 from services.cli.demo import demo
 from services.cli.doctor import doctor
 from services.cli.plan import plan
@@ -27,6 +27,7 @@ app.command()(platform.topics)
 app.command()(platform.migrate)
 app.command()(platform.settings)
 app.add_typer(feed.app, name="feed")
+kb.app.add_typer(ratings.app, name="ratings")
 app.add_typer(kb.app, name="kb")
 app.add_typer(releases.app, name="datasets")
 app.add_typer(dlq.app, name="dlq")
