@@ -150,6 +150,23 @@ PRESERVE_RATE = Gauge(
     "mindstream_filter_preserve_ratio", "Share accepted since the worker started, by relation.", ["relation"]
 )
 
+# -- Quality without labels, of what the filter keeps (docs/quality.md); the entropy over relations is a recorded series
+INTENTION_GROUNDING = Histogram(
+    "mindstream_intention_grounding",
+    "Share of a kept intention's content words that stand in either product's title or features.",
+    buckets=(0, 0.25, 0.5, 0.75, 1),
+)
+INTENTIONS_SAID_BEFORE = Counter(
+    "mindstream_intentions_said_before_total",
+    "Kept intentions that are among the last 1,000 kept of their worker, said of another pair, by relation.",
+    ["relation"],
+)
+INTENTION_DISTINCT = Gauge(
+    "mindstream_intention_distinct_ratio",
+    "Distinct-n: n-grams, each once, over all n-grams in the last 1,000 kept intentions of the worker.",
+    ["n"],
+)
+
 # -- The KB and the datasets -------------------------------------------------------------------------------------------
 SINK_ROWS = Counter(
     "mindstream_sink_rows_total", "KB rows, by table and outcome: written or known.", ["table", "outcome"]

@@ -29,6 +29,7 @@ from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
 from services.common.views import checked, model_call, now, product_pair
+from services.filter.quality import Quality
 
 NAME = "filter"
 
@@ -40,6 +41,7 @@ class Filter:
         self._settings = settings
         self._media = MediaStore(settings.media_url)
         self._accepted, self._judged = Counter[str](), Counter[str]()
+        self._quality = Quality()
 
     def stage(self) -> Stage:
         """The stage for the runtime."""
@@ -52,6 +54,7 @@ class Filter:
                 metrics.INTENTIONS_JUDGED.labels(relation, verdict)
             metrics.INTENTIONS_EMPTY.labels(relation)
             metrics.INTENTIONS_REPEATED.labels(relation)
+        self._quality.begin()
         self._channel = open_channel(self._settings.filter_target, self._settings)
         self._stub = IntentionFilterStub(self._channel)
 
@@ -104,3 +107,4 @@ class Filter:
             self._judged[relation] += 1
             self._accepted[relation] += accepted
             metrics.PRESERVE_RATE.labels(relation).set(self._accepted[relation] / self._judged[relation])
+        self._quality.saw(judged)
