@@ -36,7 +36,7 @@ bench: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy services deploy models tests benchmarks
+	$(BIN)/mypy services deploy models training tests benchmarks
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python -m services.contracts.generate --check
 

@@ -6,7 +6,7 @@ import logging
 
 import typer
 
-from services.cli import dlq, feed, kb, platform, ratings, releases
+from services.cli import dlq, feed, kb, platform, ratings, releases, training
 from services.cli.demo import demo
 from services.cli.doctor import doctor
 from services.cli.plan import plan
@@ -31,6 +31,8 @@ kb.app.add_typer(ratings.app, name="ratings")
 app.add_typer(kb.app, name="kb")
 app.add_typer(releases.app, name="datasets")
 app.add_typer(dlq.app, name="dlq")
+app.command()(training.finetune)
+app.add_typer(training.evaluate, name="evaluate")
 
 
 def main() -> None:

@@ -42,8 +42,8 @@ class RemoteEngine:
 
     concurrent = True
 
-    def __init__(self, settings: Settings, wait: Callable[[float], object] = time.sleep) -> None:
-        """Wait for the endpoint, and see that it can do what is asked of it.
+    def __init__(self, settings: Settings, wait: Callable[[float], object] = time.sleep, checked: bool = True) -> None:
+        """Wait for the endpoint, and see (if it is to be `checked`) that it can do what the pipeline asks of it.
 
         Raises:
             EngineError: it refuses the key, has no such model, or gives no log probabilities.
@@ -58,7 +58,8 @@ class RemoteEngine:
         self._threads = ThreadPoolExecutor(settings.openai_requests, "openai")
         self._model = self._named(wait)
         self.model_version = f"{self._model}@openai"
-        self._check()
+        if checked:
+            self._check()
 
     def complete(
         self, prefix: Prefix, branches: Sequence[Branch], max_new_tokens: int
