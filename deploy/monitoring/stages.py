@@ -151,6 +151,54 @@ _JUDGED = Row(
         ),
     ],
 )
+_QUALITY = Row(
+    "Quality without labels, of what is kept",
+    [
+        Panel(
+            "Grounding",
+            [
+                Query("mindstream:grounding:mean1h", "last hour"),
+                Query("mindstream:grounding:mean1d", "last day"),
+                Query(
+                    rate("mindstream_intention_grounding_bucket", of='{le="0.0"}')
+                    + f" / {rate('mindstream_intention_grounding_count')}",
+                    "without any",
+                ),
+            ],
+            unit="percentunit",
+            about="Share of an intention's content words that stand in either product's title or features; and "
+            "intentions of which none does.",
+        ),
+        Panel(
+            "Said before",
+            [
+                Query("mindstream:said_before:ratio1h", "last hour"),
+                Query("mindstream:said_before:ratio1d", "last day"),
+            ],
+            unit="percentunit",
+            about="Share of intentions that are among their worker's last 1,000, said of another pair.",
+        ),
+        one(
+            "Said before per minute, by relation",
+            rate("mindstream_intentions_said_before_total", "relation", per=60),
+            "{{relation}}",
+            stacked=True,
+        ),
+        one(
+            "Distinct n-grams",
+            "avg by (n) (mindstream_intention_distinct_ratio)",
+            "distinct-{{n}}",
+            unit="percentunit",
+            about="Of all n-grams in a worker's last 1,000 intentions.",
+        ),
+        one(
+            "Entropy over relations, bits",
+            "mindstream:kept_relations:entropy1h",
+            "last hour",
+            about="4.3 where all 20 relations are kept alike, 0 where one alone is.",
+        ),
+    ],
+)
 _ROWS = Row(
     "Knowledge base",
     [
@@ -279,7 +327,7 @@ STAGES = [
         "mindstream-filter",
         "Mindstream: filter",
         "Candidates get their verdicts.",
-        [_flow("filter"), _JUDGED, _calls("filter"), _runtime("filter")],
+        [_flow("filter"), _JUDGED, _QUALITY, _calls("filter"), _runtime("filter")],
     ),
     Page(
         "mindstream-sink",

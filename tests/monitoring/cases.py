@@ -277,4 +277,24 @@ CASES = [
         {},
         "0.55",
     ),
+    Case(
+        "MindstreamGroundingFallen",
+        {
+            **_JUDGED,
+            "mindstream_intention_grounding_sum": "0+8x1200 9602+2x119",
+            "mindstream_intention_grounding_count": "0+10x1320",
+        },
+        {"mindstream_intention_grounding_sum": "0+8x1200 9605+5x119"},
+        1320,
+        {},
+        "20%",
+    ),
+    Case(
+        "MindstreamSaidBeforeRising",
+        {**_JUDGED, 'mindstream_intentions_said_before_total{relation="isA"}': "0+1x1200 1204+4x119"},
+        {'mindstream_intentions_said_before_total{relation="isA"}': "0+1x1200 1202+2x119"},
+        1320,
+        {},
+        "0%",
+    ),
 ]
