@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,6 @@ from services.common import kafka, topics
 from services.common.settings import Settings
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def installation(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Settings:
-    made = settings(topic_partitions=1)
-    monkeypatch.setenv("MINDSTREAM_KAFKA_BOOTSTRAP_SERVERS", made.kafka_bootstrap_servers)
-    monkeypatch.setenv("MINDSTREAM_TOPIC_PREFIX", made.topic_prefix)
-    return made
 
 
 def write(folder: Path, *rows: object) -> Path:
