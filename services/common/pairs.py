@@ -11,10 +11,20 @@ def _escape(product_id: str) -> str:
     return product_id.replace("%", "%25").replace("|", "%7C")
 
 
+def _in_order(product_a: str, product_b: str) -> tuple[str, str]:
+    return (product_a, product_b) if product_a.encode() <= product_b.encode() else (product_b, product_a)
+
+
 def pair_id(product_a: str, product_b: str) -> str:
     """The id of a pair, the same for both orders."""
-    first, second = sorted((product_a, product_b), key=str.encode)
+    first, second = _in_order(product_a, product_b)
     return f"{_escape(first)}|{_escape(second)}"
+
+
+def cobuy_of(product_a: str, product_b: str) -> CoBuy:
+    """The co-buy of two ids that differ and were checked."""
+    first, second = _in_order(product_a, product_b)
+    return CoBuy(pair_id=pair_id(first, second), product_a=first, product_b=second)
 
 
 def normalised(cobuy: CoBuy) -> CoBuy:
@@ -30,7 +40,7 @@ def normalised(cobuy: CoBuy) -> CoBuy:
         raise invalid(f"support {cobuy.support} is out of range")
     for name in ("first_seen", "last_seen"):
         check_time(name, getattr(cobuy, name))
-    first, second = sorted((a, b), key=str.encode)
+    first, second = _in_order(a, b)
     out = CoBuy()
     out.CopyFrom(cobuy)
     out.product_a, out.product_b, out.pair_id = first, second, pair_id(first, second)

@@ -33,6 +33,7 @@ ORIGIN = "mindstream-origin"
 UNREADABLE = "mindstream-unreadable-headers"
 #: What a protobuf timestamp may hold, years 1 to 9999: seconds since the epoch.
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 #: Bytes of key and headers an event may have; the rest of the headroom is for the headers that stages add.
 _ENVELOPE_BYTES = HEADROOM_BYTES // 2
 
@@ -201,7 +202,7 @@ def invalid(message: str) -> EventFault:
 
 def has_control_characters(text: str) -> bool:
     """Whether text holds C0 or C1 control characters (tab and newlines count)."""
-    return any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
+    return _CONTROL.search(text) is not None
 
 
 def check_id(name: str, value: str) -> str:

@@ -14,7 +14,7 @@ from mindstream.inference.v1.common_pb2 import ProductView
 from mindstream.inference.v1.feature_extractor_pb2 import ExtractRequest, ExtractResponse
 from mindstream.inference.v1.feature_extractor_pb2_grpc import FeatureExtractorStub
 
-from services.common import metrics, topics
+from services.common import metrics, titles, topics
 from services.common.errors import EventFault, Parked, ServerCrashed
 from services.common.ids import content_digest
 from services.common.media import MediaStore
@@ -22,7 +22,7 @@ from services.common.modelcalls import call, open_channel
 from services.common.pairs import normalised as normalised_pair
 from services.common.postgres import migrate
 from services.common.readiness import database_trouble, model_trouble
-from services.common.records import Output, Record, check_id, decode, has_control_characters, invalid, output
+from services.common.records import Output, Record, check_id, decode, invalid, output
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
@@ -30,7 +30,6 @@ from services.common.views import image_ref, model_call, now
 from services.extractor import images
 from services.extractor.decoders import Decoders
 from services.extractor.store import MIGRATIONS, SCHEMA, Store, StoredProduct
-from services.extractor.titles import readable
 
 NAME = "extractor"
 
@@ -78,13 +77,7 @@ class Extractor:
             return await self._delete(record)
         product = decode(record, Product, json_allowed=True)
         check_id("product_id", product.product_id)
-        title = readable(product.title)
-        if not title:
-            raise invalid("title is empty")
-        if len(title) > self._settings.title_max_chars:
-            raise invalid(f"title is {len(title)} characters long; at most {self._settings.title_max_chars}")
-        if has_control_characters(title):
-            raise invalid("title holds control characters")
+        title = titles.checked(product.title, self._settings.title_max_chars)
         digest = await self._picture(product.image) if product.HasField("image") else ""
         source = record.source
         await self._store.upsert_product(

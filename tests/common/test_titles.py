@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.extractor.titles import readable
+from services.common.titles import readable
 
 
 @pytest.mark.parametrize(
