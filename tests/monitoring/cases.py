@@ -295,6 +295,6 @@ CASES = [
         {'mindstream_intentions_said_before_total{relation="isA"}': "0+1x1200 1202+2x119"},
         1320,
         {},
-        "0%",
+        "54.55%",
     ),
 ]
