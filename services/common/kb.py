@@ -135,10 +135,14 @@ def newest(limit: int) -> str:
     return _selected("i.text <> ''", "i.written_xact DESC, i.pair_id DESC, i.intention_id DESC", limit)
 
 
-def matching(limit: int, looked_at: int) -> str:
-    """SQL of accepted rows whose text has the words of the tsquery `%(words)s`: the best of the first `looked_at`."""
+def matching(limit: int) -> str:
+    """SQL of the best accepted rows whose text has the words of the tsquery `%(words)s`.
+
+    To be planned with its words, never prepared: rare ones are found by their index and then sorted, rows that have
+    common ones are met soon on the way down the scores.
+    """
     where = "i.accepted AND to_tsvector('english', left(i.text, 2000)) @@ %(words)s::tsquery"
-    return _selected(where, _BY_SCORE, limit, fence=f"LIMIT {int(looked_at)}")
+    return _selected(where, _BY_SCORE, limit)
 
 
 def _selected(where: str, order: str, limit: int | None, *, fence: str = "", more: str = "") -> str:

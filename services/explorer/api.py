@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import orjson
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import Response
@@ -68,15 +67,9 @@ def queries(request: Request) -> Queries:
 Asked = Annotated[Queries, Depends(queries)]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value)} has no JSON")
-
-
 def reply(request: Request, value: Any) -> Response:
     """JSON with an ETag; 304 and no body where the client has it already."""
-    content = json.dumps(value, ensure_ascii=False, default=_plain, separators=(",", ":")).encode()
+    content = orjson.dumps(value)
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if matches(request.headers.get("if-none-match", ""), etag):

@@ -57,8 +57,8 @@ class Database:
         """Disconnect."""
         await self._pool.close()
 
-    async def rows(self, statement: str, values: Any = None) -> list[Row]:
-        """All rows of a statement.
+    async def rows(self, statement: str, values: Any = None, prepare: bool | None = None) -> list[Row]:
+        """All rows of a statement; with `prepare` false it is planned for its values each time.
 
         Raises:
             WorldFault: the database is away or busy, or holds no KB.
@@ -66,13 +66,13 @@ class Database:
         try:
             with world_faults():
                 try:
-                    return await self._execute(statement, values)
+                    return await self._execute(statement, values, prepare)
                 except (PoolTimeout, psycopg.errors.QueryCanceled):
                     raise
                 except (psycopg.OperationalError, psycopg.InterfaceError):
                     # A server that was started again has closed all connections: reading again harms nobody.
                     await self._pool.check()
-                    return await self._execute(statement, values)
+                    return await self._execute(statement, values, prepare)
         except _NO_KB:
             raise WorldFault(
                 "database", "the database holds no KB that this explorer knows: the sink makes it when it starts"
@@ -95,6 +95,6 @@ class Database:
         found = await self.row("SELECT has_table_privilege('kb.intentions', 'INSERT, UPDATE, DELETE, TRUNCATE') AS may")
         return bool(found and found["may"])
 
-    async def _execute(self, statement: str, values: Any) -> list[Row]:
+    async def _execute(self, statement: str, values: Any, prepare: bool | None) -> list[Row]:
         async with self._pool.connection() as connection:
-            return await (await connection.execute(statement.encode(), values)).fetchall()
+            return await (await connection.execute(statement.encode(), values, prepare=prepare)).fetchall()

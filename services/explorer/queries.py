@@ -20,8 +20,8 @@ from services.explorer.database import Database, Row
 
 #: Most intentions of one pair that are shown: twenty relations, several models and samples.
 _PAIR_ROWS = 1000
-#: Products and intentions that a search looks at before it chooses the best.
-_PRODUCTS_LOOKED_AT, _INTENTIONS_LOOKED_AT = 100, 500
+#: Products that a search looks at before it chooses the best.
+_PRODUCTS_LOOKED_AT = 100
 #: Pairs of a product, best supported first, whose reasons its page shows; pairs of each item of a basket.
 _PAGE_PAIRS, _BASKET_PAIRS = 24, 100
 #: A mistyped word must share this much of its letters with a known one: twice the common groups by all groups.
@@ -59,6 +59,16 @@ _REASONS = """
     SELECT i.pair_id, i.relation, i.text, i.score, i.generator_model, p.product_a, p.product_b
     FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
     WHERE i.pair_id = ANY(%(pairs)s) AND i.accepted AND i.text <> '' ORDER BY i.score DESC, i.intention_id
+"""
+#: The first of these by relation, and how many there are.
+_REASONS_BY_RELATION = """
+    SELECT * FROM (
+        SELECT i.pair_id, i.relation, i.text, i.score, i.generator_model, p.product_a, p.product_b,
+               row_number() OVER (PARTITION BY i.relation ORDER BY i.score DESC, i.intention_id) AS place,
+               count(*) OVER (PARTITION BY i.relation) AS count
+        FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
+        WHERE i.pair_id = ANY(%(pairs)s) AND i.accepted AND i.text <> ''
+    ) AS ranked WHERE place <= %(each)s ORDER BY relation, place
 """
 _PAIR = "SELECT pair_id, product_a, product_b, support, first_seen, last_seen FROM kb.pairs WHERE pair_id = %(pair)s"
 #: As the index `products_words` has it.
@@ -155,11 +165,11 @@ class Queries:
         rows = [_reasoned(row) for row in await self._database.rows(_COBOUGHT, values)]
         return _page(rows, limit, lambda last: seal(name, last["support"], last["pair_id"]))
 
-    async def reasons(self, cobought: Sequence[Row]) -> dict[str, list[Row]]:
-        """Accepted reasons of these pairs by relation, in the relations' order, best first."""
+    async def reasons(self, cobought: Sequence[Row], each: int) -> dict[str, list[Row]]:
+        """Accepted reasons of these pairs by relation, in the relations' order: the best of each, and its `count`."""
         pairs = [row["pair_id"] for row in cobought[:_PAGE_PAIRS]]
         found: dict[str, list[Row]] = {relation.name: [] for relation in RELATIONS}
-        for row in await self._database.rows(_REASONS, {"pairs": pairs}):
+        for row in await self._database.rows(_REASONS_BY_RELATION, {"pairs": pairs, "each": each}):
             found[row["relation"]].append(_reasoned(row))
         return {relation: rows for relation, rows in found.items() if rows}
 
@@ -303,8 +313,10 @@ class Queries:
             return Found(empty=True)
         words = {"words": row["words"]}
         products, intentions = await asyncio.gather(
-            self._database.rows(_PRODUCTS_FOUND, {**words, "looked_at": _PRODUCTS_LOOKED_AT, "limit": limit}),
-            self._database.rows(kb.matching(limit, _INTENTIONS_LOOKED_AT), words),
+            self._database.rows(
+                _PRODUCTS_FOUND, {**words, "looked_at": _PRODUCTS_LOOKED_AT, "limit": limit}, prepare=False
+            ),
+            self._database.rows(kb.matching(limit), words, prepare=False),
         )
         return Found(products, [_reasoned(one) for one in intentions])
 

@@ -5,8 +5,9 @@ remembers the largest one would miss what a slower transaction commits later; wi
 what is below every transaction still under way, and misses nothing. Rows from before have 0, told of in the table's
 definition alone: no row is rewritten.
 
-Near words (PostgreSQL may be without pg_trgm): each word of a product once, by its groups of three letters. The trigger
-writes words that are new, in order, so that two sinks never wait for each other in a circle.
+Near words (PostgreSQL may be without pg_trgm): each word of a product's title, features and uses once, by its groups
+of three letters; descriptions are prose, and would cost the sink more than they find. The trigger writes words that are
+new, in order, so that two sinks never wait for each other in a circle.
 """
 
 from alembic import op
@@ -20,7 +21,7 @@ _REMEMBER = """
     SELECT DISTINCT substr(' ' || word || ' ', n, 3), word
     FROM (
         SELECT DISTINCT unnest(tsvector_to_array(to_tsvector('simple', left(
-            concat_ws(' ', title, description, array_to_string(features, ' '), array_to_string(uses, ' ')), 4000
+            concat_ws(' ', title, array_to_string(features, ' '), array_to_string(uses, ' ')), 4000
         )))) AS word FROM {products}
     ) AS words, generate_series(1, length(word)) AS n
     WHERE length(word) BETWEEN 3 AND 32
