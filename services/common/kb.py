@@ -13,6 +13,8 @@ from services.common.postgres import world_faults
 from services.common.relations import sentence
 
 SCHEMA = "kb"
+#: Longest reason that a person gives with a verdict.
+REASON_CHARACTERS = 500
 #: Both products of an intention `i`, as they were when it was generated; `{pair}` has the pair's product ids.
 JOIN_PRODUCTS = """
     JOIN kb.products a ON a.product_id = {pair}.product_a AND a.content_digest = i.content_digest_a

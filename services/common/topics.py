@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from mindstream.events.v1.cobuy_pb2 import CoBuy, PairOccurrence
 from mindstream.events.v1.dataset_pb2 import DatasetRelease
 from mindstream.events.v1.features_pb2 import FeaturedCoBuy, ProductFeatures
+from mindstream.events.v1.feedback_pb2 import IntentionFeedback
 from mindstream.events.v1.intention_pb2 import CandidateIntentions, JudgedIntentions
 from mindstream.events.v1.product_pb2 import Product
 from mindstream.events.v1.purchase_pb2 import Purchase
@@ -63,13 +64,16 @@ FEATURES = Topic("features", ProductFeatures, compacted=True)
 FEATURED = Topic("cobuys.featured", FeaturedCoBuy, readers=("generator",))
 CANDIDATES = Topic("intentions.candidates", CandidateIntentions, readers=("filter",))
 JUDGED = Topic("intentions.judged", JudgedIntentions, readers=("kb_sink",))
+#: What people say of intentions, keyed by intention: the explorer writes it.
+FEEDBACK = Topic("intentions.feedback", IntentionFeedback, readers=("kb_sink",))
 DATASETS = Topic("datasets", DatasetRelease)
 
 #: Tables of the cobuy service; each has a changelog, which is what survives of it.
 COBUY_TABLES = ("customers", "support")
 
 ALL = (
-    PURCHASES, PRODUCTS, PURCHASES_BY_CUSTOMER, OCCURRENCES, COBUYS, FEATURES, FEATURED, CANDIDATES, JUDGED, DATASETS,
+    PURCHASES, PRODUCTS, PURCHASES_BY_CUSTOMER, OCCURRENCES, COBUYS, FEATURES, FEATURED, CANDIDATES, JUDGED, FEEDBACK,
+    DATASETS,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`python -m services.kb_sink`: judged intentions into the knowledge base."""
+"""`python -m services.kb_sink`: judged intentions, and what people say of them, into the knowledge base."""
 
 import sys
 from functools import partial
@@ -10,6 +10,7 @@ from services.common.runtime.main import main
 from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
 from services.kb_sink.committer import PostgresCommitter
+from services.kb_sink.feedback import feedback_rows
 from services.kb_sink.rows import rows
 
 
@@ -18,10 +19,15 @@ async def handle(record: Record) -> Result:
     return Result(rows=rows(record))
 
 
+async def handle_feedback(record: Record) -> Result:
+    """The same of a person's verdict."""
+    return Result(rows=feedback_rows(record))
+
+
 def stage(settings: Settings) -> Stage:
     """The stage for the runtime."""
     trouble = partial(database_trouble, settings.postgres_dsn.get_secret_value())
-    return Stage("kb_sink", [Route(topics.JUDGED, handle)], trouble=trouble)
+    return Stage("kb_sink", [Route(topics.JUDGED, handle), Route(topics.FEEDBACK, handle_feedback)], trouble=trouble)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,14 @@ from services.common.kb import SCHEMA
 from services.common.postgres import migrate, world_faults
 from services.common.runtime.stage import Fenced, Finished, Partition
 from services.common.settings import Settings
-from services.kb_sink.rows import COLUMNS, Rows
+from services.kb_sink import feedback
+from services.kb_sink import rows as judged
+from services.kb_sink.rows import Rows
 
 _log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
+#: Of every table that is written.
+_COLUMNS = {**judged.COLUMNS, **feedback.COLUMNS}
 
 
 class PostgresCommitter:
@@ -39,7 +43,7 @@ class PostgresCommitter:
 
     def open(self) -> None:
         """Migrate the KB; waits for nothing: a database that is away stops the process, to be started again."""
-        for table in COLUMNS:  # At zero before the first; see `metrics.begin`.
+        for table in _COLUMNS:  # At zero before the first; see `metrics.begin`.
             for outcome in ("written", "known"):
                 metrics.SINK_ROWS.labels(table, outcome)
         try:
@@ -135,8 +139,8 @@ class PostgresCommitter:
     def _write(self, batch: Sequence[Rows]) -> dict[str, tuple[int, int]]:
         """Write the rows; by table, how many were new and how many were given."""
         written: dict[str, tuple[int, int]] = {}
-        for table in COLUMNS:
-            given = [row for rows in batch for row in rows.tables[table]]
+        for table in _COLUMNS:
+            given = [row for rows in batch for row in rows.tables.get(table, ())]
             if given:
                 # Products come again with every co-buy of theirs; pairs and intentions hardly ever.
                 new = self._insert_new(table, given) if table != "products" else None
@@ -155,8 +159,8 @@ class PostgresCommitter:
 
     def _merge(self, table: str, given: Sequence[tuple[Any, ...]]) -> int:
         """COPY into a staging table, then insert what is new; how many rows were written."""
-        connection, names, staging = self._connect(), ", ".join(COLUMNS[table]), f"staging_{table}"
-        # Names cannot be parameters; these are `COLUMNS`' own.
+        connection, names, staging = self._connect(), ", ".join(_COLUMNS[table]), f"staging_{table}"
+        # Names cannot be parameters; these are `_COLUMNS`' own.
         connection.execute(
             f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS AS SELECT {names} FROM kb.{table} LIMIT 0"  # noqa: S608
         )
@@ -168,7 +172,7 @@ class PostgresCommitter:
         ).rowcount
 
     def _copy(self, into: str, table: str, given: Sequence[tuple[Any, ...]]) -> None:
-        with self._connect().cursor().copy(f"COPY {into} ({', '.join(COLUMNS[table])}) FROM STDIN") as copy:
+        with self._connect().cursor().copy(f"COPY {into} ({', '.join(_COLUMNS[table])}) FROM STDIN") as copy:
             for row in given:
                 copy.write_row(row)
 
@@ -192,7 +196,18 @@ def _count(batch: Sequence[Finished], written: Mapping[str, tuple[int, int]]) ->
 #: A pair is judged again under a new pipeline version: its support may have grown, never shrunk.
 _UPSERTS = {
     "pairs": "(pair_id) DO UPDATE SET support = excluded.support, first_seen = excluded.first_seen, "
-    "last_seen = excluded.last_seen WHERE t.support < excluded.support"
+    "last_seen = excluded.last_seen WHERE t.support < excluded.support",
+    # The last of a person's verdicts, whichever comes first.
+    "feedback": "(pair_id, intention_id, who) DO UPDATE SET up = excluded.up, reason = excluded.reason, "
+    "given_at = excluded.given_at, feedback_id = excluded.feedback_id "
+    "WHERE (t.given_at, t.feedback_id, t.up, t.reason) "
+    "< (excluded.given_at, excluded.feedback_id, excluded.up, excluded.reason)",
 }
 #: An upsert may not meet the same row twice in one statement.
-_DISTINCT = {"pairs": ("DISTINCT ON (pair_id) *", "ORDER BY pair_id, support DESC")}
+_DISTINCT = {
+    "pairs": ("DISTINCT ON (pair_id) *", "ORDER BY pair_id, support DESC"),
+    "feedback": (
+        "DISTINCT ON (pair_id, intention_id, who) *",
+        "ORDER BY pair_id, intention_id, who, given_at DESC, feedback_id DESC, up DESC, reason DESC",
+    ),
+}

@@ -66,14 +66,14 @@ def rows(record: Record) -> Rows:
     )  # fmt: skip
     pair, threshold = cobuy.pair_id, judged.threshold
     for name, value in zip(COLUMNS["pairs"], (pair, cobuy.product_a, cobuy.product_b), strict=False):
-        _check_key(name, value)
+        check_key(name, value)
     intentions: list[tuple[Any, ...]] = []
     for one in judged.judged:
         i = one.intention
         key, relation, sample, tokens = i.intention_id, i.relation, i.sample, i.tokens
         if not key:
             raise invalid(f"an intention of {pair!r} has no id")
-        _check_key("intention's key", pair, key)
+        check_key("intention's key", pair, key)
         if relation not in BY_NAME:
             raise invalid(f"intention {key}: unknown relation {relation!r}")
         if not 0 <= one.score <= 1:  # NaN is neither.
@@ -94,7 +94,7 @@ def rows(record: Record) -> Rows:
         last or _time("featured_at", featured.featured_at),
     )
     for product in made.tables["products"]:
-        _check_key("product's key", *product[:4])
+        check_key("product's key", *product[:4])
     # Of an intention only its id and text are its own and not checked yet.
     once = [*provenance, *made.tables["pairs"][0], *made.tables["products"][0], *made.tables["products"][1]]
     texts = [text for value in once for text in _texts(value)] + [text for row in intentions for text in row[0:4:3]]
@@ -103,7 +103,12 @@ def rows(record: Record) -> Rows:
     return made
 
 
-def _check_key(name: str, *columns: str) -> None:
+def check_key(name: str, *columns: str) -> None:
+    """Check that columns fit in a key together.
+
+    Raises:
+        EventFault: they do not.
+    """
     size = sum(len(column.encode()) for column in columns)
     if size > _KEY_BYTES:
         raise invalid(f"{name} is {size} bytes long; at most {_KEY_BYTES}")

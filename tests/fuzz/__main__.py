@@ -28,6 +28,7 @@ with atheris.instrument_imports(include=["services", "PIL", "google.protobuf.jso
     from services.common.pairs import normalised as pair
     from services.common.records import Record, decode
     from services.extractor import normalise
+    from services.kb_sink.feedback import feedback_rows
     from services.kb_sink.rows import rows
 
 _PIXELS, _SIDE = 1_000_000, 64
@@ -54,6 +55,7 @@ def events(data: bytes) -> None:
         lambda: decode(record, topic.message, json_allowed=topic.json_allowed),
         lambda: purchase(record),
         lambda: rows(record),
+        lambda: feedback_rows(record),
         lambda: pair(decode(record, topics.COBUYS.message, json_allowed=True)),  # type: ignore[arg-type]
     ):
         with contextlib.suppress(EventFault):

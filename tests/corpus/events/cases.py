@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 from mindstream.events.v1.cobuy_pb2 import CoBuy
 from mindstream.events.v1.features_pb2 import FeaturedCoBuy
+from mindstream.events.v1.feedback_pb2 import IntentionFeedback
 from mindstream.events.v1.intention_pb2 import CandidateIntentions, Intention, JudgedIntentions
 from mindstream.events.v1.product_pb2 import Image, Product
 from mindstream.events.v1.purchase_pb2 import Purchase
@@ -43,7 +44,15 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """All of them, by topic; the same names come in several."""
-    for topic in (topics.PURCHASES, topics.PRODUCTS, topics.COBUYS, topics.FEATURED, topics.CANDIDATES, topics.JUDGED):
+    for topic in (
+        topics.PURCHASES,
+        topics.PRODUCTS,
+        topics.COBUYS,
+        topics.FEATURED,
+        topics.CANDIDATES,
+        topics.JUDGED,
+        topics.FEEDBACK,
+    ):
         yield from _of_any(topic)
         yield from (_of_json(topic) if topic.json_allowed else _of_json_where_it_is_not_taken(topic))
     yield from _purchases()
@@ -52,6 +61,7 @@ def cases() -> Iterator[Case]:
     yield from _featured()
     yield from _candidates()
     yield from _judged()
+    yield from _feedback()
 
 
 def _kind(of: str) -> list[Header]:
@@ -381,3 +391,30 @@ def _judged() -> Iterator[Case]:
         "a field of a newer version", lambda one: one.MergeFromString(_UNKNOWN), "taken: unknown fields are let go"
     )
     yield intention("a text of 50 KB", "taken: it is text", text="t" * 50_000)
+
+
+def _feedback() -> Iterator[Case]:
+    def case(name: str, change: Callable[[IntentionFeedback], object], expected: str = "invalid") -> Case:
+        return Case(topics.FEEDBACK, name, _changed(neighbours.feedback, change), expected)
+
+    for name in ("feedback_id", "pair_id", "intention_id", "who", "verdict", "given_at"):
+        yield case(f"no {name}", lambda one, name=name: one.ClearField(name))  # type: ignore[misc]
+    yield case("a name in the place of its hash", lambda one: setattr(one, "who", "anna@shop.example"))
+    yield case("a hash in capitals", lambda one: setattr(one, "who", "A" * 64))
+    yield case("a hash and a newline", lambda one: setattr(one, "who", "0" * 64 + "\n"))
+    yield case("a verdict to come", lambda one: setattr(one, "verdict", 99))
+    yield case("a reason of 501 characters", lambda one: setattr(one, "reason", "x" * 501))
+    yield case("NUL in the reason", lambda one: setattr(one, "reason", "a\0b"))
+    yield case("NUL in the intention's id", lambda one: setattr(one, "intention_id", "a\0b"))
+    yield case("a control character in the feedback's id", lambda one: setattr(one, "feedback_id", "a\x1bb"))
+    yield case("a feedback id of 513 bytes", lambda one: setattr(one, "feedback_id", "f" * 513))
+    yield case("a pair id of 3 KB", lambda one: setattr(one, "pair_id", "p" * 3000))
+    yield case("the year 60000", lambda one: setattr(one.given_at, "seconds", 10**15))
+    yield case("negative nanoseconds", lambda one: setattr(one.given_at, "nanos", -1))
+    yield case("a key as long as it may be", lambda one: setattr(one, "pair_id", "p" * 2598), "taken: it fits")
+    yield case("a reason of 500 emoji", lambda one: setattr(one, "reason", "🛒" * 500), "taken: it is text")
+    yield case("a time before 1970", lambda one: setattr(one.given_at, "seconds", -1), "taken: it is a time")
+    yield case("of one who said otherwise", lambda one: setattr(one, "verdict", 2), "taken: the last counts")
+    yield case(
+        "a field of a newer version", lambda one: one.MergeFromString(_UNKNOWN), "taken: unknown fields are let go"
+    )

@@ -7,6 +7,7 @@ from itertools import combinations
 from google.protobuf.message import Message
 from mindstream.events.v1.cobuy_pb2 import CoBuy
 from mindstream.events.v1.features_pb2 import FeaturedCoBuy
+from mindstream.events.v1.feedback_pb2 import THUMB_UP, IntentionFeedback
 from mindstream.events.v1.intention_pb2 import (
     VERDICT_ACCEPTED,
     CandidateIntentions,
@@ -77,6 +78,14 @@ def judged(number: int) -> JudgedIntentions:
     return made
 
 
+def feedback(number: int) -> IntentionFeedback:
+    """What a person says of a pair's intention, which nobody has generated yet."""
+    made = IntentionFeedback(feedback_id=f"f{number}", pair_id=f"a{number}|b{number}", intention_id=f"i{number}")
+    made.who, made.verdict, made.reason = f"{number:064x}", THUMB_UP, "tea needs a cup"
+    made.given_at.FromSeconds(AT)
+    return made
+
+
 _MAKE = {
     topics.PURCHASES.base: purchase,
     topics.PRODUCTS.base: product,
@@ -84,6 +93,7 @@ _MAKE = {
     topics.FEATURED.base: featured,
     topics.CANDIDATES.base: candidates,
     topics.JUDGED.base: judged,
+    topics.FEEDBACK.base: feedback,
 }
 
 

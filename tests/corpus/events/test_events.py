@@ -278,3 +278,9 @@ def test_intentions_judged(bench: Bench) -> None:
     with working(sink(bench.settings), bench.settings, PostgresCommitter(bench.settings)):
         bench.check(topics.JUDGED, "kb_sink", offsets, lambda: bench.column("SELECT pair_id FROM kb.pairs"))
     assert bench.column("SELECT score FROM kb.intentions WHERE NOT score BETWEEN 0 AND 1") == set()
+
+
+def test_intentions_feedback(bench: Bench) -> None:
+    offsets = bench.send(topics.FEEDBACK)
+    with working(sink(bench.settings), bench.settings, PostgresCommitter(bench.settings)):
+        bench.check(topics.FEEDBACK, "kb_sink", offsets, lambda: bench.column("SELECT pair_id FROM kb.feedback"))
