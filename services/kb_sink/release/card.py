@@ -9,7 +9,7 @@ from services.kb_sink.release.tasks import SCHEMAS
 _ABOUT = {
     "features": "what a vision-language model sees of a product",
     "generation": "why a pair is bought together, as chat rows for supervised fine-tuning",
-    "judgement": "whether a reason is one, kept and rejected, with the filter's P(yes)",
+    "judgement": "whether a reason is one, kept and rejected, with the filter's P(yes) and people's verdicts",
     "preference": "of one pair and relation a kept reason against a rejected one, for preference optimisation",
     "intent-understand": "which of four reasons is a pair's",
     "intent-utilize": "which of four products goes with one, for a reason",
@@ -36,6 +36,7 @@ def card(manifest: dict[str, Any]) -> str:
         "The method is MIND's (arXiv 2406.10701). Machine-made: check before you rely on it.", "",
         f"- Snapshot: {manifest['snapshot_at']}",
         f"- Intentions: {manifest['intentions']}, accepted: {manifest['accepted']}",
+        *([f"- People's verdicts: {manifest['people_verdicts']}"] if manifest["people_verdicts"] else []),
         f"- Thresholds: {', '.join(map(str, manifest['thresholds']))}"
         + (f"; here {settings['threshold']}" if settings["threshold"] is not None else ""),
         f"- Models: {', '.join(manifest['models'])}",

@@ -205,7 +205,7 @@ class _Facts:
     """What the manifest says of the snapshot."""
 
     def __init__(self) -> None:
-        self.intentions = self._accepted = 0
+        self.intentions = self._accepted = self._verdicts = 0
         self._relations: Counter[str] = Counter()
         self._accepted_relations: Counter[str] = Counter()
         self._scores: Counter[int] = Counter()
@@ -222,6 +222,7 @@ class _Facts:
             if row["accepted"]:
                 self._accepted += 1
                 self._accepted_relations[row["relation"]] += 1
+            self._verdicts += row["people_up"] + row["people_down"]
             self._scores[min(9, int(row["score"] * 10))] += 1
             self._thresholds.add(row["threshold"])
             self._models.update(row[name] for name in _MODELS)
@@ -235,6 +236,7 @@ class _Facts:
             "snapshot_at": self._newest.isoformat(),
             "intentions": self.intentions,
             "accepted": self._accepted,
+            "people_verdicts": self._verdicts,
             "relations": dict(sorted(self._relations.items())),
             "accepted_relations": dict(sorted(self._accepted_relations.items())),
             "scores": [self._scores[tenth] for tenth in range(10)],

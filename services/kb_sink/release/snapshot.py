@@ -24,9 +24,14 @@ _INTENTIONS = """
     SELECT i.intention_id, i.pair_id, p.product_a, p.product_b, a.title AS title_a, b.title AS title_b,
            a.image_digest AS image_a, b.image_digest AS image_b, i.relation, i.text, i.score, i.accepted, i.threshold,
            i.extractor_model_a, i.extractor_prompt_a, i.extractor_model_b, i.extractor_prompt_b,
-           i.generator_model, i.generator_prompt, i.filter_model, i.filter_prompt, i.judged_at
+           i.generator_model, i.generator_prompt, i.filter_model, i.filter_prompt, i.judged_at,
+           f.people_up, f.people_down
     FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
     {products}
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE up) AS people_up, count(*) FILTER (WHERE NOT up) AS people_down
+        FROM kb.feedback WHERE pair_id = i.pair_id AND intention_id = i.intention_id
+    ) f
     {where}
     ORDER BY i.pair_id, i.intention_id
 """

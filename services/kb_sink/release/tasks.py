@@ -21,7 +21,7 @@ from services.kb_sink.release.splits import digest, draw
 _LETTERS = choices.LETTERS[: WRONG + 1]
 
 _MESSAGE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-_TEXT, _TEXTS, _NUMBER = pa.string(), pa.list_(pa.string()), pa.float64()
+_TEXT, _TEXTS, _NUMBER, _COUNT = pa.string(), pa.list_(pa.string()), pa.float64(), pa.int64()
 _PAIR = [("pair_id", _TEXT), ("product_a", _TEXT), ("product_b", _TEXT)]
 _IMAGES = ("image_digests", _TEXTS)
 #: The intention as a sentence.
@@ -43,7 +43,7 @@ SCHEMAS = {
     "judgement": pa.schema(
         [
             ("id", _TEXT), ("messages", _MESSAGE), _SAID, ("relation", _TEXT), ("score", _NUMBER),
-            ("accepted", pa.bool_()), _IMAGES, *_PAIR,
+            ("accepted", pa.bool_()), ("people_up", _COUNT), ("people_down", _COUNT), _IMAGES, *_PAIR,
         ]
     ),
     "preference": pa.schema(
@@ -91,7 +91,7 @@ def generation(kept: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 
 def judgement(judged: Iterable[tuple[Row, bool]]) -> Iterator[dict[str, Any]]:
-    """Is this why a customer buys these two? Kept and rejected ones, with the filter's P(yes)."""
+    """Is this why a customer buys these two? Kept and rejected ones, with the filter's P(yes) and people's verdicts."""
     for row, accepted in judged:
         question = (
             f"{_products(row)}\nIs this a reason to buy them together: because {row['sentence']}? Answer yes or no."
@@ -101,6 +101,8 @@ def judgement(judged: Iterable[tuple[Row, bool]]) -> Iterator[dict[str, Any]]:
             "messages": [_user(question), _assistant("Yes" if accepted else "No")],
             "text": row["sentence"],
             "accepted": accepted,
+            "people_up": row["people_up"],
+            "people_down": row["people_down"],
             **_judged(row),
         }
 
