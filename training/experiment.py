@@ -38,7 +38,7 @@ from training.run import Recipe
 
 _NAME, _SHOP_SEED, _SEEDS = "finetuning", 1, (0, 1, 2)
 #: Pairs of each split, all of them kept by a strict release.
-PAIRS = {"train": 900, "validation": 60, "test": 120}
+PAIRS = {"train": 200, "validation": 12, "test": 48}
 #: Chosen on the validation split.
 RECIPE = Recipe(epochs=2, batch=16, learning_rate=2e-3, rank=32, dropout=0.0)
 _SCORINGS: tuple[Scoring, ...] = ("letter", "likelihood")
@@ -101,7 +101,7 @@ def experiment(out: Path, seeds: Sequence[int], recipe: Recipe, split: str) -> d
         "versions": first["versions"],
         "seconds": {name: round(took) for name, took in seconds.items()},
         "losses": {str(seed): record["losses"] for seed, record in records.items()},
-        "measures": {name: _compared(before[name], [one[name] for one in after.values()], seeds) for name in before},
+        "measures": {name: compared(before[name], [one[name] for one in after.values()], seeds) for name in before},
     }
 
 
@@ -139,7 +139,7 @@ def measured(settings: Settings, manifest: dict[str, Any], truth: Mapping[str, P
     return found
 
 
-def _compared(before: list[Part], after: Sequence[list[Part]], seeds: Sequence[int]) -> dict[str, Any]:
+def compared(before: list[Part], after: Sequence[list[Part]], seeds: Sequence[int]) -> dict[str, Any]:
     """One measure before and after, the bootstrap's seed being the run's."""
     # Over seeds: pairs are drawn, each with what all runs say of it.
     together = [(sum(one[0] for one in parts), sum(one[1] for one in parts)) for parts in zip(*after, strict=True)]
