@@ -9,7 +9,7 @@ AUDIT := pip-audit>=2.9,<3
 SBOM := cyclonedx-bom>=7,<8
 FUZZER := atheris>=3,<4
 
-.PHONY: setup demo test bench lint contracts lock audit sbom fuzz chaos dashboards manifests k8s-check
+.PHONY: setup demo test bench results lint contracts lock audit sbom fuzz chaos dashboards manifests k8s-check
 
 setup: .venv/.ready
 
@@ -33,10 +33,14 @@ test: lint
 bench: setup
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
+# Every table and plot of docs/results.md again.
+results: setup
+	$(BIN)/python -m ablations all --out docs/figures/ablations --page docs/results.md
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy services deploy models training tests benchmarks
+	$(BIN)/mypy services deploy models ablations training tests benchmarks
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python -m services.contracts.generate --check
 
