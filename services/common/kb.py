@@ -32,7 +32,7 @@ _SELECT = """
            i.extractor_model_a, i.extractor_prompt_a, i.extractor_model_b, i.extractor_prompt_b,
            i.generator_model, i.generator_prompt,
            i.filter_model, i.filter_prompt, i.pipeline_version,
-           i.source_topic, i.source_partition, i.source_offset, i.source_event_id,
+           i.source, i.source_topic, i.source_partition, i.source_offset, i.source_event_id,
            i.generated_at, i.judged_at, i.written_at {more}
     FROM (
         SELECT * FROM (

@@ -31,7 +31,7 @@ class Product(BaseModel):
     content_digest: str = Field(description="Hash of title and picture.")
     model_version: str = Field(description="The model that described it.")
     prompt_version: str
-    extracted_at: datetime
+    extracted_at: datetime = Field(description="1970: nobody has looked at it; it came with an imported intention.")
 
 
 class Reason(BaseModel):
@@ -87,6 +87,7 @@ class Intention(BaseModel):
     filter_model: str
     filter_prompt: str
     pipeline_version: str
+    source: str = Field(description="The collection that it came from ready-made; empty: generated here.")
     source_topic: str = Field(description="The event that it came from: topic, partition, offset and id.")
     source_partition: int
     source_offset: int

@@ -25,7 +25,7 @@ COLUMNS = {
         "source_topic", "source_partition", "source_offset", "source_event_id", "pipeline_version",
         "content_digest_a", "content_digest_b", "extractor_model_a", "extractor_prompt_a", "extractor_model_b",
         "extractor_prompt_b", "generator_model", "generator_prompt", "filter_model", "filter_prompt", "generated_at",
-        "judged_at",
+        "judged_at", "source",
     ),
 }  # fmt: skip
 #: Most bytes of a key's columns together: a row of a B-tree takes 2,704, its own headers included.
@@ -82,7 +82,7 @@ def rows(record: Record) -> Rows:
             raise invalid(f"intention {key}: sample or tokens out of range")
         accepted = one.verdict == VERDICT_ACCEPTED
         own = (key, pair, relation, i.text, sample, tokens, one.score, accepted, threshold)
-        intentions.append(own + provenance)
+        intentions.append((*own, *provenance, i.source))
     first = _time("first_seen", cobuy.first_seen) if cobuy.HasField("first_seen") else None
     last = _time("last_seen", cobuy.last_seen) if cobuy.HasField("last_seen") else None
     made = Rows(
@@ -95,9 +95,9 @@ def rows(record: Record) -> Rows:
     )
     for product in made.tables["products"]:
         check_key("product's key", *product[:4])
-    # Of an intention only its id and text are its own and not checked yet.
+    # Of an intention only its id, text and source are its own and not checked yet.
     once = [*provenance, *made.tables["pairs"][0], *made.tables["products"][0], *made.tables["products"][1]]
-    texts = [text for value in once for text in _texts(value)] + [text for row in intentions for text in row[0:4:3]]
+    texts = [text for value in once for text in _texts(value)] + [row[at] for row in intentions for at in (0, 3, -1)]
     if "\0" in "".join(texts):
         raise invalid("a text holds a NUL character, which PostgreSQL does not take")
     return made

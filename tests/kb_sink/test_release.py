@@ -81,7 +81,7 @@ def fill(dsn: str, said: Sequence[Said], seed: int = 0) -> None:
         tables["intentions"][key,] = (
             key, pair, one.relation, one.text, one.sample, 5, one.score, one.score >= 0.5, 0.5, "cobuys", 0, 0, "", "1",
             f"sha256:{a}", f"sha256:{b}", "m@1", "extractor/v1", "m@1", "extractor/v1", "m@1", "generator/v1", "m@1",
-            "filter/v1", _TIME, _TIME,
+            "filter/v1", _TIME, _TIME, "",
         )  # fmt: skip
     with psycopg.connect(dsn) as connection:
         for name, columns in COLUMNS.items():

@@ -27,21 +27,21 @@ from mindstream.events.v1 import features_pb2 as mindstream_dot_events_dot_v1_do
 from mindstream.events.v1 import provenance_pb2 as mindstream_dot_events_dot_v1_dot_provenance__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$mindstream/events/v1/intention.proto\x12\x14mindstream.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#mindstream/events/v1/features.proto\x1a%mindstream/events/v1/provenance.proto\"\xb8\x01\n\x13\x43\x61ndidateIntentions\x12\x35\n\x08\x66\x65\x61tured\x18\x01 \x01(\x0b\x32#.mindstream.events.v1.FeaturedCoBuy\x12\x33\n\ncandidates\x18\x02 \x03(\x0b\x32\x1f.mindstream.events.v1.Intention\x12\x35\n\x0cgenerated_by\x18\x03 \x01(\x0b\x32\x1f.mindstream.events.v1.ModelCall\"\xad\x02\n\x10JudgedIntentions\x12\x35\n\x08\x66\x65\x61tured\x18\x01 \x01(\x0b\x32#.mindstream.events.v1.FeaturedCoBuy\x12\x35\n\x06judged\x18\x02 \x03(\x0b\x32%.mindstream.events.v1.JudgedIntention\x12\x35\n\x0cgenerated_by\x18\x03 \x01(\x0b\x32\x1f.mindstream.events.v1.ModelCall\x12\x32\n\tjudged_by\x18\x04 \x01(\x0b\x32\x1f.mindstream.events.v1.ModelCall\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12-\n\tjudged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\tIntention\x12\x14\n\x0cintention_id\x18\x01 \x01(\t\x12\x10\n\x08relation\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06sample\x18\x04 \x01(\r\x12\x0e\n\x06tokens\x18\x05 \x01(\r\"\x84\x01\n\x0fJudgedIntention\x12\x32\n\tintention\x18\x01 \x01(\x0b\x32\x1f.mindstream.events.v1.Intention\x12\r\n\x05score\x18\x02 \x01(\x01\x12.\n\x07verdict\x18\x03 \x01(\x0e\x32\x1d.mindstream.events.v1.Verdict*N\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x14\n\x10VERDICT_REJECTED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$mindstream/events/v1/intention.proto\x12\x14mindstream.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#mindstream/events/v1/features.proto\x1a%mindstream/events/v1/provenance.proto\"\xb8\x01\n\x13\x43\x61ndidateIntentions\x12\x35\n\x08\x66\x65\x61tured\x18\x01 \x01(\x0b\x32#.mindstream.events.v1.FeaturedCoBuy\x12\x33\n\ncandidates\x18\x02 \x03(\x0b\x32\x1f.mindstream.events.v1.Intention\x12\x35\n\x0cgenerated_by\x18\x03 \x01(\x0b\x32\x1f.mindstream.events.v1.ModelCall\"\xad\x02\n\x10JudgedIntentions\x12\x35\n\x08\x66\x65\x61tured\x18\x01 \x01(\x0b\x32#.mindstream.events.v1.FeaturedCoBuy\x12\x35\n\x06judged\x18\x02 \x03(\x0b\x32%.mindstream.events.v1.JudgedIntention\x12\x35\n\x0cgenerated_by\x18\x03 \x01(\x0b\x32\x1f.mindstream.events.v1.ModelCall\x12\x32\n\tjudged_by\x18\x04 \x01(\x0b\x32\x1f.mindstream.events.v1.ModelCall\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12-\n\tjudged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\tIntention\x12\x14\n\x0cintention_id\x18\x01 \x01(\t\x12\x10\n\x08relation\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06sample\x18\x04 \x01(\r\x12\x0e\n\x06tokens\x18\x05 \x01(\r\x12\x0e\n\x06source\x18\x06 \x01(\t\"\x84\x01\n\x0fJudgedIntention\x12\x32\n\tintention\x18\x01 \x01(\x0b\x32\x1f.mindstream.events.v1.Intention\x12\r\n\x05score\x18\x02 \x01(\x01\x12.\n\x07verdict\x18\x03 \x01(\x0e\x32\x1d.mindstream.events.v1.Verdict*N\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x14\n\x10VERDICT_REJECTED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mindstream.events.v1.intention_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=896
-  _globals['_VERDICT']._serialized_end=974
+  _globals['_VERDICT']._serialized_start=912
+  _globals['_VERDICT']._serialized_end=990
   _globals['_CANDIDATEINTENTIONS']._serialized_start=172
   _globals['_CANDIDATEINTENTIONS']._serialized_end=356
   _globals['_JUDGEDINTENTIONS']._serialized_start=359
   _globals['_JUDGEDINTENTIONS']._serialized_end=660
   _globals['_INTENTION']._serialized_start=662
-  _globals['_INTENTION']._serialized_end=759
-  _globals['_JUDGEDINTENTION']._serialized_start=762
-  _globals['_JUDGEDINTENTION']._serialized_end=894
+  _globals['_INTENTION']._serialized_end=775
+  _globals['_JUDGEDINTENTION']._serialized_start=778
+  _globals['_JUDGEDINTENTION']._serialized_end=910
 # @@protoc_insertion_point(module_scope)

@@ -145,8 +145,11 @@ class Intention(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     SAMPLE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     intention_id: _builtins.str
-    """Deterministic: hash of pair, relation, model version, prompt version and sample; the KB's primary key."""
+    """Deterministic: hash of pair, relation, model version, prompt version and sample, or, of one that came ready-made, of
+    pair, relation, source and text; the KB's primary key.
+    """
     relation: _builtins.str
     """Name in the relation table, such as "UsedFor"."""
     text: _builtins.str
@@ -155,6 +158,8 @@ class Intention(_message.Message):
     """0 for greedy; counts up when several are sampled for one relation."""
     tokens: _builtins.int
     """Tokens generated, stop token excluded."""
+    source: _builtins.str
+    """Collection it came from ready-made, such as "folkscope"; empty: generated here."""
     def __init__(
         self,
         *,
@@ -163,10 +168,11 @@ class Intention(_message.Message):
         text: _builtins.str = ...,
         sample: _builtins.int = ...,
         tokens: _builtins.int = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["intention_id", b"intention_id", "relation", b"relation", "sample", b"sample", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["intention_id", b"intention_id", "relation", b"relation", "sample", b"sample", "source", b"source", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,7 +59,7 @@ class KnownProduct(_message.Message):
 
     @_builtins.property
     def extracted_at(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """When; 1970: nobody has looked at it, it came with an imported intention."""
 
     def __init__(
         self,
@@ -121,6 +121,7 @@ class KnownIntention(_message.Message):
     GENERATED_AT_FIELD_NUMBER: _builtins.int
     JUDGED_AT_FIELD_NUMBER: _builtins.int
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     intention_id: _builtins.str
     """Deterministic id."""
     pair_id: _builtins.str
@@ -179,6 +180,8 @@ class KnownIntention(_message.Message):
     """offset,"""
     source_event_id: _builtins.str
     """and CloudEvents id, where it has one."""
+    source: _builtins.str
+    """The collection that it came from ready-made, such as "folkscope"; empty: generated here."""
     @_builtins.property
     def generated_at(self) -> _timestamp_pb2.Timestamp:
         """When the reason was given."""
@@ -226,10 +229,11 @@ class KnownIntention(_message.Message):
         generated_at: _timestamp_pb2.Timestamp | None = ...,
         judged_at: _timestamp_pb2.Timestamp | None = ...,
         written_at: _timestamp_pb2.Timestamp | None = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["generated_at", b"generated_at", "judged_at", b"judged_at", "written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "extractor_model_a", b"extractor_model_a", "extractor_model_b", b"extractor_model_b", "extractor_prompt_a", b"extractor_prompt_a", "extractor_prompt_b", b"extractor_prompt_b", "filter_model", b"filter_model", "filter_prompt", b"filter_prompt", "generated_at", b"generated_at", "generator_model", b"generator_model", "generator_prompt", b"generator_prompt", "image_a", b"image_a", "image_b", b"image_b", "intention_id", b"intention_id", "judged_at", b"judged_at", "pair_id", b"pair_id", "pipeline_version", b"pipeline_version", "product_a", b"product_a", "product_b", b"product_b", "relation", b"relation", "sample", b"sample", "score", b"score", "sentence", b"sentence", "source_event_id", b"source_event_id", "source_offset", b"source_offset", "source_partition", b"source_partition", "source_topic", b"source_topic", "support", b"support", "text", b"text", "threshold", b"threshold", "title_a", b"title_a", "title_b", b"title_b", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "extractor_model_a", b"extractor_model_a", "extractor_model_b", b"extractor_model_b", "extractor_prompt_a", b"extractor_prompt_a", "extractor_prompt_b", b"extractor_prompt_b", "filter_model", b"filter_model", "filter_prompt", b"filter_prompt", "generated_at", b"generated_at", "generator_model", b"generator_model", "generator_prompt", b"generator_prompt", "image_a", b"image_a", "image_b", b"image_b", "intention_id", b"intention_id", "judged_at", b"judged_at", "pair_id", b"pair_id", "pipeline_version", b"pipeline_version", "product_a", b"product_a", "product_b", b"product_b", "relation", b"relation", "sample", b"sample", "score", b"score", "sentence", b"sentence", "source", b"source", "source_event_id", b"source_event_id", "source_offset", b"source_offset", "source_partition", b"source_partition", "source_topic", b"source_topic", "support", b"support", "text", b"text", "threshold", b"threshold", "title_a", b"title_a", "title_b", b"title_b", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
