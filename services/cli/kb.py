@@ -104,7 +104,9 @@ def export_to(connection: Any, path: Path | None, form: str = "jsonl") -> int:
 @one_line_errors
 def export(
     out: Annotated[Path | None, typer.Option(help="File; standard output where it is missing.")] = None,
-    form: Annotated[str, typer.Option("--format", help="jsonl, parquet, or ntriples (docs/export.md).")] = "jsonl",
+    form: Annotated[
+        str, typer.Option("--format", help="jsonl, parquet, ntriples or jsonld (docs/export.md).")
+    ] = "jsonl",
     data_dir: DataDirOption = None,
 ) -> None:
     """Every intention with full provenance. Example: kb export --format parquet --out kb.parquet"""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import rdflib
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,10 +17,6 @@ from services.cli import exports
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
 AT = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
-#: Lines of N-Triples as its grammar has them (W3C, RDF 1.1 N-Triples), without blank nodes and languages.
-_IRI = r'<[^\x00-\x20<>"{}|^`\\]*>'
-_LITERAL = r'"(?:[^"\\\n\r]|\\[tbnrf"\'\\])*"(?:\^\^' + _IRI + ")?"
-LINE = re.compile(rf"({_IRI}) ({_IRI}) ({_IRI}|{_LITERAL}) \.")
 
 
 def row(**given: Any) -> dict[str, Any]:
@@ -28,8 +24,7 @@ def row(**given: Any) -> dict[str, Any]:
     made: dict[str, Any] = dict.fromkeys(exports.COLUMNS, "x")
     made |= dict.fromkeys(("sample", "support", "source_partition", "source_offset"), 1)
     made |= dict.fromkeys(("generated_at", "judged_at", "written_at"), AT)
-    made |= {"relation": "UsedFor", "score": 0.25, "threshold": 0.5, "accepted": False, **given}
-    return made
+    return made | {"relation": "UsedFor", "score": 0.25, "threshold": 0.5, "accepted": False, "source": "", **given}
 
 
 def written(form: str, rows: list[dict[str, Any]]) -> bytes:
@@ -54,14 +49,25 @@ def test_json_lines_have_the_rows(given_rows: list[dict[str, str]]) -> None:
     assert [json.loads(line) for line in lines] == [json.loads(json.dumps(one, default=str)) for one in rows]
 
 
+def graph(form: str, rows: list[dict[str, Any]]) -> set[tuple[str, str, Any]]:
+    """All statements, as another program reads them."""
+    found = rdflib.Graph().parse(data=written(form, rows), format={"ntriples": "nt", "jsonld": "json-ld"}[form])
+    return {(str(s), str(p), o.toPython() if isinstance(o, rdflib.Literal) else o) for s, p, o in found}
+
+
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")  # rdflib's own word about itself.
 @given(ROWS)
-def test_every_line_is_a_triple(given_rows: list[dict[str, str]]) -> None:
-    rows = sorted((row(**one) for one in given_rows), key=lambda one: str(one["pair_id"]))
-    lines = written("ntriples", rows).decode().split("\n")[:-1]
-    triples = [LINE.fullmatch(line) for line in lines]
-    assert all(triples)
-    pairs = [match for match in triples if match and match[3] == "<urn:mindstream:vocabulary#Pair>"]
+def test_both_forms_of_rdf_say_the_same_and_all(given_rows: list[dict[str, str]]) -> None:
+    named = [row(intention_id=str(number), **one) for number, one in enumerate(given_rows)]
+    rows = sorted(named, key=lambda one: str(one["pair_id"]))
+    found = graph("ntriples", rows)
+    assert graph("jsonld", rows) == found
+    pairs = [s for s, _, o in found if o == rdflib.URIRef("urn:mindstream:vocabulary#Pair")]
     assert len(pairs) == len({one["pair_id"] for one in rows})
+    text = "urn:mindstream:vocabulary#text"
+    assert {(s, o) for s, p, o in found if p == text} == {
+        (f"urn:mindstream:intention:{one['intention_id']}", one["text"]) for one in rows
+    }
 
 
 def test_what_a_triple_says() -> None:
@@ -70,8 +76,12 @@ def test_what_a_triple_says() -> None:
     assert r'vocabulary#text> "says \"so\"\n" .' in text
     assert '"0.25"^^<http://www.w3.org/2001/XMLSchema#double>' in text
     assert '"true"^^<http://www.w3.org/2001/XMLSchema#boolean>' in text
+    assert '#source> "x/1/1" .' in text
+    imported = written("ntriples", [row(source="folkscope", source_event_id="co.csv:2")]).decode()
+    assert '#source> "folkscope co.csv:2" .' in imported
 
 
 @pytest.mark.parametrize("form", exports.FORMATS)
-def test_an_empty_kb_is_an_empty_file(form: str) -> None:
-    assert b"urn:" not in written(form, [])
+def test_an_empty_kb_has_no_rows(form: str) -> None:
+    content = written(form, [])
+    assert json.loads(content)["@graph"] == [] if form == "jsonld" else b"urn:" not in content
