@@ -200,6 +200,12 @@ EXPLORER_SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5),
 )  # fmt: skip
 
+EXPLORER_FEEDBACK = Counter(
+    "mindstream_explorer_feedback_total",
+    "People's verdicts on intentions that Kafka has taken: up or down.",
+    ["verdict"],
+)
+
 #: Values of `outcome` and `kind` above.
 OUTCOMES, WORLD = ("ok", "dead_letter", "parked", "duplicate"), ("model", "database", "kafka", "media")
 

@@ -290,6 +290,16 @@ class Settings(BaseSettings):
     explorer_token: SecretStr = Field(
         SecretStr(""), description="The bearer token, at least 32 characters (openssl rand -hex 32)."
     )
+    explorer_feedback_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of at least 32 characters that names of people who judge intentions are hashed with "
+        "(HMAC-SHA256). Set: the explorer takes thumbs up and down (docs/explorer.md); empty: it takes none.",
+    )
+    explorer_user_header: str = Field(
+        "",
+        description="Header in which the proxy says who comes, such as X-Forwarded-User; thumbs behind a proxy need "
+        "it.",
+    )
     explorer_rate: float = Field(
         50.0, ge=0, description="Requests a second that one client's address may make, twice as many at once; 0: any."
     )
@@ -323,7 +333,7 @@ class Settings(BaseSettings):
             raise ValueError("not http://host:port or https://host:port")
         return value
 
-    @field_validator("customer_key", "explorer_token")
+    @field_validator("customer_key", "explorer_token", "explorer_feedback_key")
     @classmethod
     def _not_to_be_guessed(cls, value: SecretStr) -> SecretStr:
         if 0 < len(value.get_secret_value()) < _KEY_CHARACTERS:

@@ -1,4 +1,7 @@
-"""The REST API: `/api/v1`, read only. Its document is at /openapi.json, and at /docs for people."""
+"""The REST API: `/api/v1`. Its document is at /openapi.json, and at /docs for people.
+
+It reads; only people's verdicts are taken, and go to Kafka.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,16 @@ from starlette.responses import Response
 from services.common import kb
 from services.common.relations import BY_NAME
 from services.explorer import models
+from services.explorer.feedback import Feedback
 from services.explorer.guard import MAX_BODY_BYTES
-from services.explorer.limits import ID_CHARACTERS, MOST_CHARACTERS, MOST_FOUND, MOST_ITEMS, MOST_ROWS
+from services.explorer.limits import (
+    ID_CHARACTERS,
+    MOST_CHARACTERS,
+    MOST_FOUND,
+    MOST_ITEMS,
+    MOST_ROWS,
+    PAIR_ID_CHARACTERS,
+)
 from services.explorer.queries import Queries
 from services.explorer.releases import Releases
 
@@ -29,7 +40,7 @@ _NO_NUL = r"^[^\x00]*$"
 Text = Annotated[str, AfterValidator(_storable)]
 Id = Annotated[Text, Query(min_length=1, max_length=ID_CHARACTERS, pattern=_NO_NUL)]
 OptionalId = Annotated[Text, Query(max_length=ID_CHARACTERS, pattern=_NO_NUL)]
-OptionalPairId = Annotated[Text, Query(max_length=6 * ID_CHARACTERS + 1, pattern=_NO_NUL)]
+OptionalPairId = Annotated[Text, Query(max_length=PAIR_ID_CHARACTERS, pattern=_NO_NUL)]
 Cursor = Annotated[str, Query(max_length=8192, description="`next` of the page before; leave it out for the first.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most rows.")]
 if TYPE_CHECKING:  # Which names there are is known when it runs.
@@ -43,11 +54,12 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     said = {
         400: "The cursor is none of this list, or the body is no UTF-8",
         401: "No bearer token, or a wrong one",
+        403: "No verdicts are taken here, or nobody says who judges; or another site's page asks",
         404: "The KB does not know it",
         413: f"More than {MAX_BODY_BYTES} bytes",
         422: "A parameter is missing or not of its form",
         429: "Too many requests; `Retry-After` says when",
-        503: "The database is away; try again",
+        503: "The database is away, or Kafka for a verdict; try again",
     }
     return {
         status: {"description": said[status], "content": {"application/problem+json": {"schema": schema}}}
@@ -185,10 +197,60 @@ class Basket(BaseModel):
     limit: int = Field(10, ge=1, le=MOST_FOUND, description="Most products to suggest.")
 
 
-@router.post("/basket", response_model=models.Suggestions, responses=_problems(400, 413), tags=["products"])
+@router.post("/basket", response_model=models.Suggestions, responses=_problems(400, 403, 413), tags=["products"])
 async def basket(request: Request, asked: Asked, basket: Basket) -> Response:
     """What goes with these products, and why."""
     return reply(request, await asked.basket(basket.items, basket.limit))
+
+
+class Verdict(BaseModel):
+    """What a person says of an intention."""
+
+    pair_id: Annotated[Text, Field(min_length=1, max_length=PAIR_ID_CHARACTERS, pattern=_NO_NUL)]
+    intention_id: Annotated[Text, Field(min_length=1, max_length=ID_CHARACTERS, pattern=_NO_NUL)]
+    verdict: Literal["up", "down"] = Field(description="Whether it is a reason for somebody to buy the two together.")
+    reason: Annotated[
+        Text,
+        Field(
+            max_length=kb.REASON_CHARACTERS,
+            pattern=_NO_NUL,
+            description="Why, in their own words; whoever may read here can read it.",
+        ),
+    ] = ""
+    who: Annotated[
+        Text,
+        Field(
+            max_length=ID_CHARACTERS,
+            pattern=_NO_NUL,
+            description="Any lasting name of whoever judges, of which a keyed hash is kept. Empty: who asks, as the "
+            "session, or the proxy, knows them.",
+        ),
+    ] = ""
+
+
+@router.post(
+    "/feedback",
+    status_code=202,
+    response_model=models.Taken,
+    responses={202: {"description": "Kafka has it, and the KB soon"}, **_problems(400, 403, 404, 413)},
+    tags=["intentions"],
+)
+async def judge(request: Request, asked: Asked, said: Verdict) -> Response:
+    """Thumb up or down on an intention. A person's last verdict on it is the one that counts."""
+    feedback: Feedback = request.app.state.feedback
+    found, _ = await feedback.take(request, asked, said.pair_id, said.intention_id, said.verdict, said.reason, said.who)
+    return Response(orjson.dumps({"feedback_id": found}), 202, {"Cache-Control": "no-store"}, "application/json")
+
+
+@router.get("/feedback", response_model=models.Feedback, tags=["intentions"])
+async def people(
+    request: Request,
+    asked: Asked,
+    pair: Annotated[Text, Query(min_length=1, max_length=PAIR_ID_CHARACTERS, pattern=_NO_NUL)],
+) -> Response:
+    """What people say of a pair's intentions, of those that anybody has judged."""
+    found = await asked.people(pair)
+    return reply(request, {"items": [{name: row[name] for name in models.Judged.model_fields} for row in found]})
 
 
 @router.get("/releases", response_model=models.Releases, tags=["the KB"])

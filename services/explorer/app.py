@@ -25,6 +25,7 @@ from services.common.settings import Settings
 from services.explorer import api, models, pages
 from services.explorer.cursors import BadCursor
 from services.explorer.database import Database
+from services.explorer.feedback import Feedback
 from services.explorer.gate import Gate
 from services.explorer.guard import Guard
 from services.explorer.live import Live
@@ -39,8 +40,9 @@ _log = logging.getLogger(__name__)
 _PICTURES = 8
 _HEALTH_SECONDS = 2.0
 _DESCRIPTION = (
-    "Why are products bought together? Reads the knowledge base; nothing here writes. Lists go on with the cursor "
-    "`next`; answers have an ETag. Ids are the shop's own and stand in parameters, encoded as any text is."
+    "Why are products bought together? Reads the knowledge base; all that is taken is what people say of intentions. "
+    "Lists go on with the cursor `next`; answers have an ETag. Ids are the shop's own and stand in parameters, encoded "
+    "as any text is."
 )
 
 
@@ -57,6 +59,7 @@ class Explorer(FastAPI):
             lifespan=_lifespan(settings, health),
         )
         self.state.gate = Gate(settings)
+        self.state.feedback = Feedback(settings, self.state.gate)
         self.include_router(api.router)
         self.include_router(pages.router)
         self.router.routes.append(Mount("/static", StaticFiles(directory=HERE / "static"), name="static"))

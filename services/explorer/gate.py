@@ -51,19 +51,20 @@ class Gate:
         scheme, _, given = authorization.partition(" ")
         if scheme.lower() == "bearer" and self.is_token(given.strip()):
             return True
-        until, _, signature = session.partition(".")
-        if not (until.isascii() and until.isdigit() and len(until) < 12):
-            return False
-        return secrets.compare_digest(signature.encode(), self._sign(until).encode()) and time.time() < int(until)
+        return self._opened(session) is not None
 
     def is_token(self, given: str) -> bool:
         """Whether this is the token; takes as long whatever it is."""
         return bool(self._token) and secrets.compare_digest(given.encode("utf-8", "replace"), self._token)
 
-    def session(self) -> str:
-        """A session cookie for who has shown the token; another token ends it."""
-        until = str(int(time.time()) + SESSION_SECONDS)
-        return f"{until}.{self._sign(until)}"
+    def session(self, person: str = "") -> str:
+        """A session cookie for who has shown the token, and as whom (a hash, or nothing); another token ends it."""
+        until = int(time.time()) + SESSION_SECONDS
+        return f"{until}.{person}.{self._sign(f'{until}.{person}')}"
+
+    def person(self, session: str) -> str:
+        """As whom a session was begun; empty where nobody said, or it is none."""
+        return self._opened(session) or ""
 
     def knows_host(self, host: str) -> bool:
         """Whether a `Host` header may be ours: without authentication only loopback's own names are, or any page of
@@ -75,8 +76,16 @@ class Gate:
         """Seconds until a client's request may pass; 0 now, and it is counted."""
         return self._buckets.take(_network(client))
 
-    def _sign(self, until: str) -> str:
-        return hmac.new(self._token, f"session {until}".encode(), hashlib.sha256).hexdigest()
+    def _opened(self, session: str) -> str | None:
+        """The person of a session; None where it is none of ours, or over."""
+        said, _, signature = session.rpartition(".")
+        if not secrets.compare_digest(signature.encode("utf-8", "replace"), self._sign(said).encode()):
+            return None
+        until, _, person = said.partition(".")
+        return person if time.time() < int(until) else None
+
+    def _sign(self, said: str) -> str:
+        return hmac.new(self._token, f"session {said}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
 class Buckets:

@@ -21,6 +21,8 @@ MAX_BODY_BYTES = 65_536
 _TOO_LARGE = f"a request holds at most {MAX_BODY_BYTES} bytes"
 #: For anybody: how a page looks, and where the token is shown.
 _OPEN = ("/static/", "/login")
+#: Methods that change nothing.
+_ASKING = ("GET", "HEAD", "OPTIONS")
 #: Nothing but what we serve ourselves, and no script within a page: an injected one would not run.
 _HEADERS = {
     "Content-Security-Policy": (
@@ -28,7 +30,8 @@ _HEADERS = {
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # Also what lets a browser say `Origin` of our own forms.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -91,6 +94,8 @@ class Guard:
         wait = self._gate.wait(request.client.host if request.client else "")
         if wait:
             return problem(request, 429, "too many requests", {"Retry-After": str(math.ceil(wait))})
+        if request.method not in _ASKING and foreign(headers):
+            return problem(request, 403, "another site's page asks for this")
         if not path.startswith(_OPEN) and not self._gate.admits(headers.get("authorization", ""), _session(headers)):
             if wants_json(path):
                 return problem(request, 401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
@@ -99,6 +104,17 @@ class Guard:
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
             return problem(request, 413, _TOO_LARGE)
         return None
+
+
+def foreign(headers: Headers) -> bool:
+    """Whether a browser asks on behalf of another site, with whatever lets its user in here.
+
+    `Sec-Fetch-Site` says so, and `Origin` where that is missing (plain HTTP); programs send neither.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def _session(headers: Headers) -> str:

@@ -111,6 +111,27 @@ class Pair(BaseModel):
     intentions: list[Intention]
 
 
+class Taken(BaseModel):
+    """A verdict that Kafka has."""
+
+    feedback_id: str
+
+
+class Judged(BaseModel):
+    """What people say of an intention."""
+
+    intention_id: str
+    up: int = Field(description="People who take it for a reason.")
+    down: int = Field(description="People who do not.")
+    reasons: list[str] = Field(description="Why, in their own words: the newest few.")
+
+
+class Feedback(BaseModel):
+    """What people say of a pair's intentions."""
+
+    items: list[Judged]
+
+
 class CoBoughtPage(BaseModel):
     """Some of a list."""
 

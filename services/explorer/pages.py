@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from services.common import kb
 from services.common.media import MediaStore, is_digest
+from services.common.pairs import pair_id
 from services.common.relations import BY_NAME, RELATIONS
 from services.explorer.api import Asked, Cursor, Text, matches
+from services.explorer.feedback import Feedback
 from services.explorer.gate import COOKIE, SESSION_SECONDS, Gate
 from services.explorer.limits import ID_CHARACTERS, MOST_CHARACTERS, MOST_ITEMS
 from services.explorer.live import Live
@@ -67,9 +69,12 @@ async def pair(
     a: Id,
     b: Id,
     threshold: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
+    told: Annotated[Text, Query(max_length=ID_CHARACTERS)] = "",
 ) -> Response:
-    """A pair: both products, and every relation's reasons, kept or rejected."""
-    found = await asked.pair(a, b)
+    """A pair: both products, and every relation's reasons, kept or rejected; `told` was judged just now."""
+    feedback = _feedback(request)
+    who = feedback.person(request)
+    found, people = await asyncio.gather(asked.pair(a, b), asked.people(pair_id(a, b), who))
     if found is None:
         titles = await asked.titles([a, b])
         return page(request, "unknown.html", 404, what="pair", named=f"{a} + {b}", titles=titles, a=a, b=b)
@@ -81,7 +86,26 @@ async def pair(
         for relation in sorted(RELATIONS, key=lambda one: _first(rows, one.name))
     ]
     kept = sum(row["score"] >= chosen for row in rows)
-    return page(request, "pair.html", pair=found, groups=groups, threshold=chosen, judged=judged, kept=kept)
+    return page(
+        request, "pair.html", pair=found, groups=groups, threshold=chosen, judged=judged, kept=kept,
+        people={row["intention_id"]: row for row in people}, told=told, judging=bool(who),
+        nameless=feedback.wanted and not who and feedback.by_login, longest=kb.REASON_CHARACTERS,
+    )  # fmt: skip
+
+
+@router.post("/feedback")
+async def judge(request: Request, asked: Asked) -> Response:
+    """A person's verdict from a pair's page, and back to it."""
+    given = _form(await request.body())
+    pair, intention, verdict = (given.get(name, "") for name in ("pair", "intention", "verdict"))
+    reason = " ".join(given.get("reason", "").replace("\0", "").split())
+    if not pair or not intention or "\0" in pair + intention or verdict not in ("up", "down"):
+        raise HTTPException(422, "a verdict names a pair and an intention, and is up or down")
+    if len(reason) > kb.REASON_CHARACTERS:
+        raise HTTPException(422, f"a reason has at most {kb.REASON_CHARACTERS} characters; this has {len(reason):,}")
+    _, products = await _feedback(request).take(request, asked, pair, intention, verdict, reason)
+    back = {"a": products["product_a"], "b": products["product_b"], "told": intention}
+    return RedirectResponse(f"/pair?{urlencode(back)}#told", 303)
 
 
 @router.get("/relations")
@@ -183,26 +207,36 @@ async def docs(request: Request) -> Response:
 @router.get("/login")
 async def login(request: Request) -> Response:
     """Where a browser shows the token."""
-    return page(request, "login.html", wrong=False)
+    return page(request, "login.html", wrong=False, named=_feedback(request).wanted)
 
 
 @router.post("/login")
 async def enter(request: Request) -> Response:
     """Take the token, give a session."""
     gate: Gate = request.app.state.gate
-    given = parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-    if not gate.is_token(given):
-        return page(request, "login.html", 401, wrong=True)
+    feedback, given = _feedback(request), _form(await request.body())
+    if not gate.is_token(given.get("token", "")):
+        return page(request, "login.html", 401, wrong=True, named=feedback.wanted)
     response = RedirectResponse("/", 303)
     response.set_cookie(
         COOKIE,
-        gate.session(),
+        gate.session(feedback.hashed(given.get("name", ""))),
         max_age=SESSION_SECONDS,
         httponly=True,
         samesite="lax",
         secure=request.url.scheme == "https",
     )
     return response
+
+
+def _feedback(request: Request) -> Feedback:
+    found: Feedback = request.app.state.feedback
+    return found
+
+
+def _form(body: bytes) -> dict[str, str]:
+    """The fields of a form, each once."""
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
 
 def _varied(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

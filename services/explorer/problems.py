@@ -32,8 +32,8 @@ def problem(request: Request, status: int, detail: str, headers: dict[str, str] 
 
 
 def away(request: Request, detail: str) -> Response:
-    """Something outside is away: try again soon. The page does so by itself."""
+    """Something outside is away: try again soon. A page does so by itself, where it only asked for something."""
     headers = {"Retry-After": str(RETRY_SECONDS)}
     if wants_json(request.url.path):
         return problem(request, 503, detail, headers)
-    return problem(request, 503, detail, headers, retry=RETRY_SECONDS)
+    return problem(request, 503, detail, headers, retry=RETRY_SECONDS if request.method == "GET" else 0)

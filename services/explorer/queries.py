@@ -71,6 +71,18 @@ _REASONS_BY_RELATION = """
     ) AS ranked WHERE place <= %(each)s ORDER BY relation, place
 """
 _PAIR = "SELECT pair_id, product_a, product_b, support, first_seen, last_seen FROM kb.pairs WHERE pair_id = %(pair)s"
+_PRODUCTS_OF = """
+    SELECT p.product_a, p.product_b FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
+    WHERE i.pair_id = %(pair)s AND i.intention_id = %(intention)s
+"""
+#: What people say of a pair's intentions, with the newest of their reasons, and what `who` says.
+_PEOPLE = """
+    SELECT intention_id, count(*) FILTER (WHERE up) AS up, count(*) FILTER (WHERE NOT up) AS down,
+           bool_or(up) FILTER (WHERE who = %(who)s) AS yours,
+           coalesce((array_agg(reason ORDER BY given_at DESC, feedback_id) FILTER (WHERE reason <> ''))[1:5], '{}')
+               AS reasons
+    FROM kb.feedback WHERE pair_id = %(pair)s GROUP BY intention_id ORDER BY intention_id
+"""
 #: As the index `products_words` has it.
 _PRODUCT_WORDS = (
     "(setweight(to_tsvector('english', left(title, 2000)), 'A') || to_tsvector('english', left(description, 2000)))"
@@ -198,6 +210,14 @@ class Queries:
             if row["accepted"] and row["text"]:
                 best.setdefault(row["relation"], row)
         return {**pair, "intentions": list(best.values())}
+
+    async def products_of(self, pair: str, intention: str) -> Row | None:
+        """Both products of an intention; None where the KB does not know it."""
+        return await self._database.row(_PRODUCTS_OF, {"pair": pair, "intention": intention})
+
+    async def people(self, pair: str, who: str = "") -> list[Row]:
+        """What people say of a pair's intentions, of those that somebody has judged; `yours` is what `who` says."""
+        return await self._database.rows(_PEOPLE, {"pair": pair, "who": who})
 
     async def intentions(self, query: kb.Query, limit: int, cursor: str = "") -> Page:
         """Intentions, best first.

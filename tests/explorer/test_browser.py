@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from tests.explorer.conftest import HOSTILE, Explorer, Filled, insert_pair, insert_product
+from services.common import kafka, topics
+from services.common.settings import Settings
+from tests.explorer.conftest import (
+    FEEDBACK_KEY,
+    HOSTILE,
+    Explorer,
+    Filled,
+    explorer,
+    insert_pair,
+    insert_product,
+    wait_for,
+)
+from tests.kb_sink.test_sink import sink
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
 ]
+PHONE: ViewportSize = {"width": 360, "height": 740}
 PAGES = ("/", "/search?q=birds", "/product?id=tripod", "/pair?a=tripod&b=scope", "/relations", "/relation?name=IsA",
          "/live", "/releases", "/dead-letters", "/basket?items=scope", "/docs", "/product?id=nobody")  # fmt: skip
 
@@ -52,9 +65,7 @@ def watched(browser: Browser, site: Explorer, request: pytest.FixtureRequest) ->
 @pytest.fixture
 def plain(browser: Browser, site: Explorer) -> Iterator[Page]:
     """A page without JavaScript, on a phone."""
-    context = browser.new_context(
-        base_url=site.url, java_script_enabled=False, viewport={"width": 360, "height": 740}, is_mobile=True
-    )
+    context = browser.new_context(base_url=site.url, java_script_enabled=False, viewport=PHONE, is_mobile=True)
     yield context.new_page()
     context.close()
 
@@ -95,6 +106,43 @@ def test_a_phone_without_javascript(plain: Page) -> None:
     plain.locator("#threshold").fill("0.9")
     plain.get_by_role("button", name="Show").click()
     expect(plain.get_by_text("3 of 20 stay")).to_be_visible()
+
+
+def test_a_thumb_by_keyboard_on_a_phone_without_javascript(
+    browser: Browser, filled: Filled, settings: Callable[..., Settings]
+) -> None:
+    made = settings(postgres_dsn=filled.owner)
+    ours: dict[str, Any] = {"KAFKA_BOOTSTRAP_SERVERS": made.kafka_bootstrap_servers, "TOPIC_PREFIX": made.topic_prefix}
+    process = sink(made)
+    try:
+        with explorer(filled.reader, filled.folder, EXPLORER_FEEDBACK_KEY=FEEDBACK_KEY, **ours) as site:
+            context = browser.new_context(base_url=site.url, java_script_enabled=False, viewport=PHONE, is_mobile=True)
+            page = context.new_page()
+            page.goto("/pair?a=tripod&b=scope")
+            first = page.get_by_role("group", name="Is it a reason that").first
+            why = first.get_by_role("textbox", name="Why")
+            why.fill("<i>no</i> camera")
+            why.press("Enter")  # Which says neither yes nor no.
+            no = first.get_by_role("button", name="No reason")
+            no.focus()
+            no.press("Enter")
+            expect(page.get_by_role("status").filter(has_text="taken")).to_be_visible()
+
+            def counted() -> bool:
+                page.reload()
+                return no.get_attribute("aria-pressed") == "true"
+
+            wait_for(counted, "the verdict is counted")
+            expect(no).to_have_text("No reason 1")
+            page.get_by_text("Where it comes from").first.click()
+            expect(page.get_by_text("<i>no</i> camera")).to_be_visible()
+            context.close()
+            assert len(list(kafka.read_all(made, topics.FEEDBACK.name(made)))) == 1
+    finally:
+        process.terminate()
+        process.wait(30)
+        with psycopg.connect(filled.owner) as owner:
+            owner.execute("DELETE FROM kb.feedback")
 
 
 @pytest.mark.parametrize("path", PAGES)

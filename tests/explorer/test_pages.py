@@ -16,10 +16,10 @@ PAGES = ("/", "/relations", "/relation?name=UsedFor", "/live", "/releases", "/de
          "/pair?a=tripod&b=nobody", "/relation?name=x", "/nothing")  # fmt: skip
 #: What a page may name: all of it ours.
 TAGS = {
-    "a", "article", "b", "bdi", "body", "button", "code", "dd", "details", "div", "dl", "dt", "em", "footer", "form",
-    "h1", "h2", "h3", "head", "header", "html", "img", "input", "label", "li", "link", "main", "meta", "meter", "nav",
-    "noscript", "ol", "output", "p", "pre", "q", "script", "section", "span", "summary", "table", "tbody", "td",
-    "textarea", "th", "thead", "title", "tr", "ul",
+    "a", "article", "b", "bdi", "body", "button", "code", "dd", "details", "div", "dl", "dt", "em", "fieldset",
+    "footer", "form", "h1", "h2", "h3", "head", "header", "html", "img", "input", "label", "legend", "li", "link",
+    "main", "meta", "meter", "nav", "noscript", "ol", "output", "p", "pre", "q", "script", "section", "span", "summary",
+    "table", "tbody", "td", "textarea", "th", "thead", "title", "tr", "ul",
 }  # fmt: skip
 
 
