@@ -31,8 +31,8 @@ def connected(data_dir: Path | None) -> Iterator[Any]:
     try:
         with world_faults(), psycopg.connect(dsn, connect_timeout=5) as connection:
             yield connection
-    except psycopg.errors.UndefinedTable:
-        raise WorldFault("database", "the database holds no KB yet (the sink makes it when it starts)") from None
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        raise WorldFault("database", "the database holds no KB, or an older one (run: mindstream migrate)") from None
 
 
 @app.command()
@@ -90,6 +90,26 @@ def stats(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
     for row in found["relations"]:
         table.add_row(row["relation"], str(row["intentions"]), str(row["accepted"]), f"{row['mean_score']:.2f}")
     Console().print(table)
+
+
+@app.command()
+@one_line_errors
+def agreement(
+    threshold: Annotated[
+        float | None, typer.Option(help="Score from which the filter would keep; else as it has judged.", min=0, max=1)
+    ] = None,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """The filter against people's thumbs, all in all and by relation. Example: kb agreement --threshold 0.6"""
+    from services.cli import people
+
+    with connected(data_dir) as connection:
+        found = people.agreement(connection, threshold)
+    if as_json:
+        print_json(found)
+    else:
+        people.show(found)
 
 
 def export_to(connection: Any, path: Path | None, form: str = "jsonl") -> int:
