@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO
 
 from deploy.local import growth
-from deploy.local.customer_key import kept_key
 from deploy.local.errors import PlatformError
 from deploy.local.growth import Say
 from deploy.local.kafka import Kafka
+from deploy.local.kept_key import kept_key
 from deploy.local.ownership import own
 from deploy.local.postgres import Postgres
 from deploy.local.process import Child, free_port, listens
@@ -77,7 +77,7 @@ class Platform:
         self.held: set[str] = set()
         self._lock: IO[str] | None = None
         self.env: dict[str, str] = {}
-        self._customer_key = ""
+        self._customer_key = self._feedback_key = ""
         self._reader_dsn = ""
         self.kafka: Kafka | None = None
         self.prometheus: Prometheus | None = None
@@ -89,9 +89,10 @@ class Platform:
             PlatformError: what is in the way, in one line.
             SettingsError: a setting of the environment is wrong.
         """
-        given = load_settings().customer_key.get_secret_value()
+        given = load_settings()
         self._lock = own(self._folder)
-        self._customer_key = given or kept_key(self._folder)
+        self._customer_key = given.customer_key.get_secret_value() or kept_key(self._folder, "customer")
+        self._feedback_key = given.explorer_feedback_key.get_secret_value() or kept_key(self._folder, "feedback")
         _check_room(self._folder)
         if self._options.prometheus:
             # Its targets are known when all have their ports, and whether it is there at all, now.
@@ -224,6 +225,7 @@ class Platform:
                     own["MINDSTREAM_CUSTOMER_KEY"] = self._customer_key
                 if service.reads_only:
                     own["MINDSTREAM_EXPLORER_DSN"] = self._reader_dsn
+                    own["MINDSTREAM_EXPLORER_FEEDBACK_KEY"] = self._feedback_key
                 command = [sys.executable, "-m", service.module]
                 child = Child(name, command, {**self.environment(name), **own}, self._log(name))
                 self._children[name] = child

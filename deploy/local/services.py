@@ -19,7 +19,8 @@ class Service:
     scales: bool = False
     #: Whether it reads customers' ids, and so is told the key that they are hashed with.
     customers: bool = False
-    #: Whether it only reads the KB, and so gets a role that can do no more.
+    #: Whether it only reads the KB, and so gets a role that can do no more, and the key that names of people who judge
+    #: there are hashed with.
     reads_only: bool = False
 
 

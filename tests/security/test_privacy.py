@@ -16,8 +16,8 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from deploy.local.customer_key import kept_key
 from deploy.local.errors import PlatformError
+from deploy.local.kept_key import kept_key
 from deploy.local.platform import Platform, PlatformOptions
 from services.common import datasets, kafka, topics
 from services.common.settings import Settings
@@ -97,7 +97,8 @@ def aftermath(platform_folder: Path, checkpoint: Path) -> Iterator[Aftermath]:
             for topic in known
             if not topic.startswith("__")
         }
-        yield Aftermath(folder, kept_key(folder), str(conninfo_to_dict(dsn)["password"]), records, _rows(dsn))
+        key = kept_key(folder, "customer")
+        yield Aftermath(folder, key, str(conninfo_to_dict(dsn)["password"]), records, _rows(dsn))
     finally:
         made.stop()
 
@@ -140,16 +141,16 @@ def test_the_key_is_its_owners_alone(aftermath: Aftermath, tmp_path: Path) -> No
     path = aftermath.folder / "customer.key"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text() == aftermath.key
-    assert kept_key(tmp_path) == kept_key(tmp_path) != aftermath.key
+    assert kept_key(tmp_path, "customer") == kept_key(tmp_path, "customer") != aftermath.key
     with pytest.raises(PlatformError, match=r"cannot use .*customer\.key"):
-        kept_key(tmp_path / "none")
+        kept_key(tmp_path / "none", "customer")
 
 
 def test_no_secret_is_in_the_log_of_any_process(aftermath: Aftermath) -> None:
     logs = {path.name: path.read_text(errors="replace") for path in (aftermath.folder / "logs").iterdir()}
     assert len(logs) >= 9
     assert "DEBUG" in logs["kb_sink.log"]
-    for secret in (aftermath.key, aftermath.password, API_KEY):
+    for secret in (aftermath.key, kept_key(aftermath.folder, "feedback"), aftermath.password, API_KEY):
         assert not [name for name, text in logs.items() if secret in text]
 
 

@@ -1,4 +1,4 @@
-"""The key that customers' ids are hashed with: made once, and kept in the data folder."""
+"""Keys that people's ids and names are hashed with: each made once, and kept in the data folder."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from pathlib import Path
 
 from deploy.local.errors import PlatformError
 
-_FILE = "customer.key"
 
-
-def kept_key(folder: Path) -> str:
-    """The key of a data folder, for its owner alone to read. Another key would make other customers of the same ones.
+def kept_key(folder: Path, whose: str) -> str:
+    """A key of a data folder, for its owner alone to read. Another key would make other people of the same ones.
 
     Raises:
         PlatformError: the file cannot be read or made.
     """
-    path, partial = folder / _FILE, folder / f"{_FILE}.new"
+    path, partial = folder / f"{whose}.key", folder / f"{whose}.key.new"
     try:
         if not path.exists():
             # Renamed when whole: half a key would be used for ever.
