@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,7 @@ class Pool:
             if len(once) == POOL:
                 break
         self._options, self._keys = list(once.values()), list(once)
-        counts = Counter(place for option in self._options for place, _ in _places(option.text))
+        counts = Counter(max(place, ~place) for option in self._options for place in _places(option.text))
         #: Of a word that is in every text nothing is learned; of one that is in none, most.
         self._weights = np.full(_DIMENSIONS, np.log(len(self._options) + 1.0), dtype=np.float32)
         for place, count in counts.items():
@@ -92,10 +93,15 @@ class Pool:
         """
         if len(self._options) < WRONG or not asked:
             return [None] * len(asked)
-        likeness = np.rint(self._embed([option.text for option in asked]) @ self._vectors.T * _STEPS).astype(np.int32)
+        # Many ask of one product: each text is compared once.
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(option.text for option in asked))}
+        likeness = np.rint(self._embed(list(row_of)) @ self._vectors.T * _STEPS).astype(np.int32)
         # Likeness first, then the place in the pool: no two are the same, so that every way of sorting gives one order.
         ranked = np.sort(-likeness * POOL + np.arange(len(self._options), dtype=np.int32), axis=1)
-        return [self._one(option, level[row], also_right[row], ranked[row]) for row, option in enumerate(asked)]
+        return [
+            self._one(option, level[number], also_right[number], ranked[row_of[option.text]])
+            for number, option in enumerate(asked)
+        ]
 
     def _one(
         self, right: Option, level: str, also: frozenset[int], ranked: npt.NDArray[np.int32]
@@ -117,21 +123,26 @@ class Pool:
     def _embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Vectors (len(texts), dimensions) of length one; of a text without words, zero."""
         vectors = np.zeros((len(texts), _DIMENSIONS), dtype=np.float32)
-        found = [(row, place, sign) for row, text in enumerate(texts) for place, sign in _places(text)]
-        if found:
-            rows, places, signs = np.array(found).T
-            np.add.at(vectors, (rows, places), signs * self._weights[places])
+        found = [_places(text) for text in texts]
+        places = np.fromiter(chain.from_iterable(found), np.int64)
+        rows = np.repeat(np.arange(len(texts)), [len(one) for one in found])
+        # Below zero is a place's complement: its sign.
+        where = np.where(places < 0, ~places, places)
+        np.add.at(vectors, (rows, where), np.where(places < 0, -self._weights[where], self._weights[where]))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(lengths > 0, lengths, np.float32(1))
         return vectors
 
 
-def _places(text: str) -> list[tuple[int, int]]:
-    """Where each word of a text stands, and with which sign: words that share a place are as often like as unlike."""
+def _places(text: str) -> list[int]:
+    """Where each word of a text stands; the complement is the place with a minus.
+
+    With a sign, words that share a place are as often like as unlike.
+    """
     return [_place(word) for word in sorted(set(words(text)))]
 
 
 @lru_cache(maxsize=100_000)
-def _place(word: str) -> tuple[int, int]:
+def _place(word: str) -> int:
     found = zlib.crc32(word.encode())
-    return found % _DIMENSIONS, 1 if found >> 31 else -1
+    return found % _DIMENSIONS if found >> 31 else ~(found % _DIMENSIONS)

@@ -210,7 +210,7 @@ def _judged(row: Row) -> dict[str, Any]:
 
 
 def _pair(row: Row) -> dict[str, Any]:
-    return {name: row[name] for name in ("pair_id", "product_a", "product_b")}
+    return {"pair_id": row["pair_id"], "product_a": row["product_a"], "product_b": row["product_b"]}
 
 
 def _rank(row: Row) -> tuple[float, str]:
