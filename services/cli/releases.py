@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from services.cli.common import PROBLEM, InputError, fail, one_line_errors, print_json, settings_for
-from services.common.process import AWAY
+from services.common.process import AWAY, BAD_INPUT
 
 T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, help="List, make, verify and compare dataset releases.")
@@ -32,18 +32,25 @@ def list_(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
         return
     for release in found:
         rows = sum(split["rows"] for split in release["splits"])
-        print(f"{release['release_id']}  {rows} rows of {release['accepted']} accepted intentions  {release['url']}")
+        delta = f"  delta of {release['base']['release_id']}" if "base" in release else ""
+        print(f"{release['release_id']}  {rows} rows of {release['accepted']} accepted  {release['url']}{delta}")
 
 
 @app.command()
 @one_line_errors
-def release(data_dir: DataDirOption = None) -> None:
+def release(
+    since: Annotated[str, typer.Option(help="A release, by its id or folder: make a delta of what it has not.")] = "",
+    data_dir: DataDirOption = None,
+) -> None:
     """Make a release of the KB as it is now; prints its URL."""
     settings_for(data_dir)
+    named = since.rstrip("/").rsplit("/", 1)[-1]
     # The sink's room makes releases; commands ask it as a process of its own.
-    done = subprocess.run([sys.executable, "-m", "services.kb_sink.releases", "--once"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "services.kb_sink.releases", "--once", "--since", named], capture_output=True, text=True
+    )
     if done.returncode:
-        fail(done.stderr.strip().splitlines()[-1], AWAY)
+        fail(done.stderr.strip().splitlines()[-1], BAD_INPUT if done.returncode == BAD_INPUT else AWAY)
     print(done.stdout.strip())
 
 

@@ -16,6 +16,10 @@ MANIFEST, LATEST = "manifest.json", "latest"
 _LINE = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 
 
+class BaseError(ValueError):
+    """A release cannot be read with what it was made on, or none can be made on it; one line for people."""
+
+
 def to_json(value: Any, indent: int | None = None) -> bytes:
     """JSON in one form only, so that the same value gives the same bytes."""
     encoder = _LINE if indent is None else json.JSONEncoder(ensure_ascii=False, sort_keys=True, indent=indent)
@@ -132,6 +136,34 @@ def verify(url: str) -> list[str]:
         return list(_wrong(url))
 
 
+def bases(url: str, manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """URL and manifest of each release that a delta was made on, nearest first; none of a full one.
+
+    Raises:
+        BaseError: one is missing or not what it was.
+        WorldFault: the storage is away.
+    """
+    folder = url.rstrip("/").rsplit("/", 1)[0]
+    while base := manifest.get("base"):
+        name = base["release_id"]
+        url = f"{folder}/{name}"
+        with world_faults("datasets", url):
+            files, root = open_store(url)
+            path = f"{root}/{MANIFEST}"
+            raw = files.cat_file(path) if files.exists(path) else None
+        if raw is None:
+            raise BaseError(f"base {name} is missing")
+        if digest(raw) != base["manifest"]:
+            raise BaseError(f"base {name} is not what it was: its {MANIFEST} has changed")
+        manifest = json.loads(raw)
+        yield url, manifest
+
+
+def digest(raw: bytes) -> str:
+    """The sha256 of a manifest's bytes, as events and deltas name it."""
+    return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
 def _wrong(url: str) -> Iterator[str]:
     files, root = open_store(url)
     try:
@@ -144,15 +176,28 @@ def _wrong(url: str) -> Iterator[str]:
         return
     if not str(manifest.get("release_id", "")).endswith(f"-{fingerprint(manifest)}"):
         yield f"{MANIFEST} is not what its release id says"
-    sound = True
+    wrong = list(_wrong_files(files, root, manifest))
+    chain: list[tuple[str, dict[str, Any]]] = []
+    try:
+        for base, its_manifest in bases(url, manifest):
+            its_files, its_root = open_store(base)
+            wrong += [
+                f"base {its_manifest['release_id']}: {line}" for line in _wrong_files(its_files, its_root, its_manifest)
+            ]
+            chain.append((base, its_manifest))
+    except BaseError as error:
+        wrong.append(str(error))
+    yield from wrong
+    if not wrong and "settings" in manifest:  # Before splits were by product no such setting was written.
+        yield from leaks(url, manifest, chain)
+    known = {f"{root}/{name}" for name in (*manifest.get("files", {}), MANIFEST)}
+    yield from (f"{path} is not in the manifest" for path in files.find(root) if path not in known)
+
+
+def _wrong_files(files: Any, root: str, manifest: dict[str, Any]) -> Iterator[str]:
     for name, facts in manifest.get("files", {}).items():
         if wrong := _differs(files, f"{root}/{name}", facts["sha256"]):
             yield f"{name} {wrong}"
-            sound = False
-    if sound and "settings" in manifest:  # Before splits were by product no such setting was written.
-        yield from leaks(url, manifest)
-    known = {f"{root}/{name}" for name in (*manifest.get("files", {}), MANIFEST)}
-    yield from (f"{path} is not in the manifest" for path in files.find(root) if path not in known)
 
 
 def _differs(files: Any, path: str, sha256: str) -> str:

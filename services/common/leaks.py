@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Columns that name what may be in one split only, by what `settings.split` of the manifest says; lists are unpacked.
 _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -20,23 +24,27 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
+@lru_cache(maxsize=20_000)
 def text_key(text: str) -> int:
     """Texts that differ in case and punctuation alone have one key."""
-    return _key(" ".join(words(text)))
+    return key(" ".join(words(text)))
 
 
-def leaks(url: str, manifest: dict[str, Any]) -> Iterator[str]:
+def leaks(url: str, manifest: dict[str, Any], bases: Sequence[tuple[str, dict[str, Any]]] = ()) -> Iterator[str]:
     """A line for each kind of thing that two splits have in common, over all configurations.
 
-    What is held out is remembered, a number each; train, which is most, is only looked at.
+    `bases` are what a delta was made on, URL and manifest: they are read as one with it. What is held out is
+    remembered, a number each; train, which is most, is only looked at.
     """
     held: dict[tuple[str, str], set[int]] = {}
     kinds = _COLUMNS[manifest["settings"]["split"]]
+    columns = {name: kind for kind, names in kinds.items() for name in names}
     found: dict[tuple[str, str, str], set[int]] = {}
     for split in ("test", "validation", "train"):
         others = [other for other in ("test", "validation") if other != split]
-        for kind, values in _values(url, manifest, split, kinds):
-            keys = {text_key(value) if kind == "text" else _key(value) for value in values}
+        for name, values in _values([(url, manifest), *bases], split, columns):
+            kind = columns[name]
+            keys = {text_key(value) if kind == "text" else key(value) for value in values}
             if split != "train":
                 held.setdefault((split, kind), set()).update(keys)
             for other in others:
@@ -46,24 +54,37 @@ def leaks(url: str, manifest: dict[str, Any]) -> Iterator[str]:
         yield f"{other} has {len(keys)} {kind}{'s' * (len(keys) > 1)} of {one}"
 
 
-def _values(
-    url: str, manifest: dict[str, Any], split: str, kinds: dict[str, tuple[str, ...]]
-) -> Iterator[tuple[str, list[str]]]:
-    """By kind, what stands in a few thousand rows, each once."""
+def batches(
+    url: str, manifest: dict[str, Any], config: str, split: str, columns: Iterable[str]
+) -> Iterator[pa.RecordBatch]:
+    """Some columns, those that are there, of a configuration's split, a bounded number of rows at a time.
+
+    Raises:
+        OSError: the storage is away; `world_faults` is for the caller to set.
+    """
     import fsspec
     import pyarrow.parquet as pq
 
-    names = {name: kind for kind, columns in kinds.items() for name in columns}
-    for config in sorted({one["config"] for one in manifest["splits"] if one["split"] == split}):
-        files, root = fsspec.core.url_to_fs(url)
-        for path in sorted(files.glob(f"{root}/{config}/{split}-*.parquet")):
-            with files.open(path, "rb") as file:
-                shard = pq.ParquetFile(file)
-                columns = [name for name in names if name in shard.schema_arrow.names]
-                for batch in shard.iter_batches(columns=columns):
-                    for name in columns:
-                        yield names[name], batch.column(name).unique().to_pylist()
+    if not any((one["config"], one["split"]) == (config, split) for one in manifest["splits"]):
+        return
+    files, root = fsspec.core.url_to_fs(url)
+    for path in sorted(files.glob(f"{root}/{config}/{split}-*.parquet")):
+        with files.open(path, "rb") as file:
+            shard = pq.ParquetFile(file)
+            yield from shard.iter_batches(columns=[name for name in columns if name in shard.schema_arrow.names])
 
 
-def _key(value: str) -> int:
+def _values(
+    releases: Sequence[tuple[str, dict[str, Any]]], split: str, columns: Iterable[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """By column, what stands in a few thousand rows, each once."""
+    for url, manifest in releases:
+        for config in sorted({one["config"] for one in manifest["splits"]}):
+            for batch in batches(url, manifest, config, split, columns):
+                for name in batch.schema.names:
+                    yield name, batch.column(name).unique().to_pylist()
+
+
+def key(value: str) -> int:
+    """64 bits of a hash of a text, the same everywhere."""
     return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big")

@@ -268,6 +268,16 @@ class Settings(BaseSettings):
     release_balance: float = Field(
         0.0, ge=0, description="A release has a relation at most so many times as often as the median one; 0: no bound."
     )
+    release_near: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Likeness (Jaccard, of groups of four bytes) from which two reasons of one relation, split and "
+        "verdict are one in a release: the best scored stays; 0.8 is usual, 0: all stay.",
+    )
+    release_deltas: int = Field(
+        0, ge=0, description="Deltas after a full release, each with what the one before has not; 0: all are full."
+    )
     release_verify_seconds: float = Field(
         3600.0, gt=0, description="Time between two comparisons of the newest release with its manifest."
     )

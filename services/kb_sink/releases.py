@@ -1,7 +1,8 @@
-"""`python -m services.kb_sink.releases [--once]`: a release every interval, when there is something new."""
+"""`python -m services.kb_sink.releases`: a release every interval, when there is something new; `--once`: one now."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
@@ -21,7 +22,7 @@ from services.common.records import output
 from services.common.runtime.stage import Health
 from services.common.settings import Settings, SettingsError
 from services.kb_sink.committer import MIGRATIONS
-from services.kb_sink.release import Release, make_release
+from services.kb_sink.release import Release, base, make_release
 
 _log = logging.getLogger(__name__)
 NAME = "kb_sink"
@@ -36,22 +37,25 @@ def new_intentions(settings: Settings) -> int:
     return int(row[0]) if row else 0
 
 
-def release(settings: Settings) -> Release | None:
+def release(settings: Settings, since: str = "") -> Release | None:
     """Make a release, announce it, and remember it; one at a time, whoever asks.
 
+    `since` names the release that it is a delta to; without it the settings say whether it is one.
+
     Raises:
+        BaseError: no release can be made on that one.
         WorldFault: the database, Kafka or the dataset storage is away.
     """
     with world_faults(), psycopg.connect(settings.postgres_dsn.get_secret_value(), connect_timeout=10) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('mindstream.release'))")
-        made = make_release(settings)
+        made = make_release(settings, since or base.due(settings))
         if made is None:
             return None
         _announce(settings, made)
         connection.execute(
             "INSERT INTO kb.releases (release_id, intentions, published_at) VALUES (%s, %s, now()) "
             "ON CONFLICT DO NOTHING",
-            (made.release_id, made.manifest["intentions"]),
+            (made.release_id, made.kb_intentions),
         )
     _log.info("released %s: %s", made.release_id, made.url)
     metrics.RELEASES.inc()
@@ -141,14 +145,18 @@ def _announce(settings: Settings, made: Release) -> None:
 
 def main() -> int:
     """Release now (`--once`), or at every interval until SIGTERM; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m services.kb_sink.releases", description="Make dataset releases.")
+    parser.add_argument("--once", action="store_true", help="one release now")
+    parser.add_argument("--since", default="", help="with --once: the id of the release that it is a delta to")
+    asked = parser.parse_args()
     settings = configured()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
         migrate(settings.postgres_dsn.get_secret_value(), SCHEMA, MIGRATIONS)
-        if "--once" in sys.argv[1:]:
-            made = release(settings)
+        if asked.once:
+            made = release(settings, asked.since)
             print(made.url if made else "nothing to release")
             return 0
         introduce("releases", settings)
@@ -157,7 +165,7 @@ def main() -> int:
     except (WorldFault, OSError) as error:
         print(error, file=sys.stderr)
         return 3
-    except SettingsError as error:
+    except (SettingsError, datasets.BaseError) as error:
         print(error, file=sys.stderr)
         return 2
     due, keeper = False, Keeper(settings)

@@ -65,7 +65,7 @@ def shop(seed: int, pairs: int = 150, products: int = 60) -> list[Said]:
 
 
 def fill(dsn: str, said: Sequence[Said], seed: int = 0) -> None:
-    """A KB that holds them, its rows in an order by the seed."""
+    """A KB that holds them too, its new rows in an order by the seed."""
     migrate(dsn, SCHEMA, MIGRATIONS)
     tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = {name: {} for name in COLUMNS}
     for one in said:
@@ -88,7 +88,9 @@ def fill(dsn: str, said: Sequence[Said], seed: int = 0) -> None:
             rows = list(tables[name].values())
             random.Random(seed).shuffle(rows)
             marks = ", ".join(["%s"] * len(columns))
-            connection.cursor().executemany(f"INSERT INTO kb.{name} ({', '.join(columns)}) VALUES ({marks})", rows)
+            connection.cursor().executemany(
+                f"INSERT INTO kb.{name} ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT DO NOTHING", rows
+            )
 
 
 @pytest.fixture

@@ -84,6 +84,25 @@ def fill_more(dsn: str) -> None:
 
 
 @pytest.mark.integration
+def test_a_delta_on_s3_has_its_base_there_and_keeps_it(bucket: str, database: str) -> None:
+    said, settings = shop(10), Settings(postgres_dsn=database, datasets_url=f"{bucket}/datasets", release_keep=1)
+    fill(database, said[:300])
+    base = make_release(settings)
+    assert base is not None
+    fill(database, said)
+    delta = make_release(settings, base.release_id)
+    assert delta is not None
+    assert {one["release_id"] for one in datasets.releases(settings.datasets_url)} == {
+        base.release_id,
+        delta.release_id,
+    }
+    assert datasets.verify(delta.url) == []
+    files, root = datasets.open_store(base.url)
+    files.rm(f"{root}/manifest.json")
+    assert datasets.verify(delta.url) == [f"base {base.release_id} is missing"]
+
+
+@pytest.mark.integration
 def test_no_bucket_is_the_worlds_fault(bucket: str, database: str) -> None:
     fill(database, shop(9, pairs=2))
     with pytest.raises(WorldFault):

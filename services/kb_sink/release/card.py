@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from services.kb_sink.release.plots import PLOTS
 from services.kb_sink.release.tasks import SCHEMAS
 
 _ABOUT = {
@@ -34,6 +35,7 @@ def card(manifest: dict[str, Any]) -> str:
         "---", "", "# Purchase intentions", "",
         "Why products are bought together, written by a vision-language model and judged by it in a customer's role.",
         "The method is MIND's (arXiv 2406.10701). Machine-made: check before you rely on it.", "",
+        *_delta(manifest),
         f"- Snapshot: {manifest['snapshot_at']}",
         f"- Intentions: {manifest['intentions']}, accepted: {manifest['accepted']}",
         *([f"- People's verdicts: {manifest['people_verdicts']}"] if manifest["people_verdicts"] else []),
@@ -45,13 +47,20 @@ def card(manifest: dict[str, Any]) -> str:
         *(f"- Left out, {why}: {count}" for why, count in manifest["left_out"].items() if count), "",
         "| config | rows | what a row asks |", "| --- | --- | --- |",
         *(f"| {config} | {_counts(rows, config)} | {about} |" for config, about in _ABOUT.items()), "",
-        "Kept of each relation:", "", "```",
+        *(f"![{title}]({name})" for name, title in PLOTS.items()), "", "Kept of each relation:", "", "```",
         *_bars({name: (manifest["accepted_relations"].get(name, 0), n) for name, n in manifest["relations"].items()}),
         "```", "", "Scores, P(yes):", "", "```",
         *_bars({f"{tenth / 10:.1f}": (count, 0) for tenth, count in enumerate(manifest["scores"])}),
         "```", "", "`manifest.json` has every file's sha256.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _delta(manifest: dict[str, Any]) -> list[str]:
+    if "base" not in manifest:
+        return []
+    base = manifest["base"]["release_id"]
+    return [f"A delta: what `{base}` and its bases have not. Read it with them; of an id in two the newer holds.", ""]
 
 
 def _counts(rows: dict[tuple[str, str], int], config: str) -> str:

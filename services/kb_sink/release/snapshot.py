@@ -39,6 +39,7 @@ _INTENTIONS = """
 _OUTLINE = """
     SELECT i.intention_id, i.pair_id, p.product_a, p.product_b, i.relation, i.text, i.score, i.accepted
     FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
+    {where}
 """
 _PRODUCTS = """
     SELECT product_id, content_digest, model_version, prompt_version, title, image_digest, description, features, uses
@@ -52,9 +53,10 @@ class Snapshot:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
-    def outline(self) -> Iterator[tuple[str, str, str, str, str, str, float, bool]]:
-        """Of every intention its id, pair, both products, relation, text, score and verdict, in no order."""
-        yield from self._rows(_OUTLINE, tuple_row)
+    def outline(self, relation: str = "") -> Iterator[tuple[str, str, str, str, str, str, float, bool]]:
+        """Of all intentions, or a relation's, id, pair, products, relation, text, score and verdict, in no order."""
+        where = "WHERE i.relation = %(relation)s" if relation else ""
+        yield from self._rows(_OUTLINE.format(where=where), tuple_row, {"relation": relation})
 
     def pairs(self) -> Iterator[list[Row]]:
         """All intentions of each pair, in an order that follows from their ids."""
@@ -62,6 +64,12 @@ class Snapshot:
             self._intentions(_INTENTIONS.format(products=_PRODUCTS_OF, where="")), key=itemgetter("pair_id")
         ):
             yield list(rows)
+
+    def pairs_of(self, pairs: Sequence[str], at_once: int) -> Iterator[list[Row]]:
+        """All intentions of each of these pairs, which are in order."""
+        for begin in range(0, len(pairs), at_once):
+            for _, rows in groupby(self.intentions(pairs[begin : begin + at_once]), key=itemgetter("pair_id")):
+                yield list(rows)
 
     def intentions(self, pairs: Sequence[str]) -> list[Row]:
         """All intentions of these pairs."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.common.leaks import text_key
+from services.kb_sink.release.numbers import Keys
 
 SPLITS = ("train", "validation", "test")
 #: Of 100 products (or pairs) how many are held out for each.
@@ -45,6 +47,8 @@ class Splits:
     """
 
     by_product: bool
+    #: Of a delta, the texts that its base and that one's bases have, by split: they stay where they are.
+    published: Mapping[str, Keys] = field(default_factory=dict)
     #: Texts of the held-out splits.
     _texts: dict[str, set[int]] = field(default_factory=lambda: {split: set() for split in _HELD_OUT})
 
@@ -60,10 +64,24 @@ class Splits:
         if self.by_product and split in self._texts:
             self._texts[split].add(text_key(sentence))
 
+    def published_elsewhere(self, split: str, sentence: str) -> bool:
+        """Whether a base has the text in another split."""
+        if not self.published:
+            return False
+        key = text_key(sentence)
+        return any(key in texts for other, texts in self.published.items() if other != split)
+
     def known_elsewhere(self, split: str, sentence: str) -> bool:
-        """Whether a split that this one must know nothing of has the text: test has the first right to it."""
+        """Whether a split that this one must know nothing of has the text: test has the first right to it.
+
+        Before that a base has: what it has in this split is not taken out of it again.
+        """
+        if self.published_elsewhere(split, sentence):
+            return True
         if not self.by_product or split == "test":
             return False
         key = text_key(sentence)
+        if split in self.published and key in self.published[split]:
+            return False
         others = self._texts if split == "train" else {"test": self._texts["test"]}
         return any(key in texts for texts in others.values())
