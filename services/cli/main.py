@@ -9,6 +9,7 @@ import typer
 from services.cli import dlq, feed, kb, platform, ratings, releases, training
 from services.cli.demo import demo
 from services.cli.doctor import doctor
+from services.cli.imports.command import import_
 from services.cli.plan import plan
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command()(platform.migrate)
 app.command()(platform.settings)
 app.add_typer(feed.app, name="feed")
 kb.app.add_typer(ratings.app, name="ratings")
+app.command("import")(import_)
 app.add_typer(kb.app, name="kb")
 app.add_typer(releases.app, name="datasets")
 app.add_typer(dlq.app, name="dlq")

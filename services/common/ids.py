@@ -15,6 +15,11 @@ def intention_id(pair_id: str, relation: str, model_version: str, prompt_version
     return _hash(pair_id, relation, model_version, prompt_version, str(sample))[:32]
 
 
+def imported_id(pair_id: str, relation: str, source: str, text: str) -> str:
+    """Primary key of an intention that came ready-made from `source`: the same row is the same intention."""
+    return _hash("imported", pair_id, relation, source, text)[:32]
+
+
 def _hash(*parts: str) -> str:
     digest = hashlib.sha256()
     for part in parts:

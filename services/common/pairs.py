@@ -12,19 +12,23 @@ def _escape(product_id: str) -> str:
 
 
 def _in_order(product_a: str, product_b: str) -> tuple[str, str]:
-    return (product_a, product_b) if product_a.encode() <= product_b.encode() else (product_b, product_a)
+    # The order of code points is that of their bytes in UTF-8.
+    return (product_a, product_b) if product_a <= product_b else (product_b, product_a)
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{_escape(first)}|{_escape(second)}"
 
 
 def pair_id(product_a: str, product_b: str) -> str:
     """The id of a pair, the same for both orders."""
-    first, second = _in_order(product_a, product_b)
-    return f"{_escape(first)}|{_escape(second)}"
+    return _joined(*_in_order(product_a, product_b))
 
 
 def cobuy_of(product_a: str, product_b: str) -> CoBuy:
     """The co-buy of two ids that differ and were checked."""
     first, second = _in_order(product_a, product_b)
-    return CoBuy(pair_id=pair_id(first, second), product_a=first, product_b=second)
+    return CoBuy(pair_id=_joined(first, second), product_a=first, product_b=second)
 
 
 def normalised(cobuy: CoBuy) -> CoBuy:
@@ -43,5 +47,5 @@ def normalised(cobuy: CoBuy) -> CoBuy:
     first, second = _in_order(a, b)
     out = CoBuy()
     out.CopyFrom(cobuy)
-    out.product_a, out.product_b, out.pair_id = first, second, pair_id(first, second)
+    out.product_a, out.product_b, out.pair_id = first, second, _joined(first, second)
     return out
