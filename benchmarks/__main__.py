@@ -9,7 +9,18 @@ from functools import partial
 
 from rich.console import Console
 
-from benchmarks import engine, explorer, metrics_cost, release, sink, soak, stage_runtime, start, worker_memory
+from benchmarks import (
+    engine,
+    explorer,
+    importing,
+    metrics_cost,
+    release,
+    sink,
+    soak,
+    stage_runtime,
+    start,
+    worker_memory,
+)
 from benchmarks.parts import Parts, started
 from benchmarks.rows import Row, record, table
 
@@ -23,6 +34,7 @@ MEASURES: dict[str, Callable[[Parts], list[Row]]] = {
     "pipeline.start": start.measure,
     "release": release.measure,
     "explorer": explorer.measure,
+    "cli.import": importing.measure,
 }
 
 
