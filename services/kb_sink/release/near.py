@@ -32,7 +32,7 @@ _MIXED = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Group:
-    """Texts among which near ones are one. It holds some 700 bytes for each."""
+    """Texts among which near ones are one. It takes less than 2 kB for each."""
 
     def __init__(self) -> None:
         self._keys, self._order = array("Q"), array("d")
