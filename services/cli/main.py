@@ -11,6 +11,7 @@ from services.cli.demo import demo
 from services.cli.doctor import doctor
 from services.cli.imports.command import import_
 from services.cli.plan import plan
+from services.cli.rejudge.command import rejudge
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,7 @@ app.command()(platform.migrate)
 app.command()(platform.settings)
 app.add_typer(feed.app, name="feed")
 kb.app.add_typer(ratings.app, name="ratings")
+kb.app.command()(rejudge)
 app.command("import")(import_)
 app.add_typer(kb.app, name="kb")
 app.add_typer(releases.app, name="datasets")

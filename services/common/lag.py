@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -32,20 +33,29 @@ def lags(settings: Settings) -> list[Lag]:
     Raises:
         KafkaException: the broker does not answer.
     """
-    found = []
     present = kafka.existing_topics(settings)
-    for topic in topics.ALL:
-        name = topic.name(settings)
-        for group in topic.readers:
-            read = [name, topics.retry_name(name, group)] if topic.parks else [name]
-            consumer = kafka.reader(
-                settings, topics.group_id(settings, group), **{"enable.partition.eof": True, "fetch.wait.max.ms": 10}
-            )
-            try:
-                found += [Lag(group, one, _lag(consumer, one, present.get(one, 0))) for one in read]
-            finally:
-                consumer.close()
-    return found
+    return [one for topic in topics.ALL for group in topic.readers for one in _lags(settings, topic, group, present)]
+
+
+def lag(settings: Settings, topic: topics.Topic, group: str) -> int:
+    """Records of one topic that wait for one group, parked ones among them.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    return sum(one.records for one in _lags(settings, topic, group, kafka.existing_topics(settings)))
+
+
+def _lags(settings: Settings, topic: topics.Topic, group: str, present: Mapping[str, int]) -> list[Lag]:
+    name = topic.name(settings)
+    read = [name, topics.retry_name(name, group)] if topic.parks else [name]
+    consumer = kafka.reader(
+        settings, topics.group_id(settings, group), **{"enable.partition.eof": True, "fetch.wait.max.ms": 10}
+    )
+    try:
+        return [Lag(group, one, _lag(consumer, one, present.get(one, 0))) for one in read]
+    finally:
+        consumer.close()
 
 
 def _lag(consumer: Consumer, topic: str, partitions: int) -> int:

@@ -252,7 +252,7 @@ class Settings(BaseSettings):
     release_interval_seconds: float = Field(
         900.0, gt=0, description="Time between dataset releases, when there is something new."
     )
-    release_min_new: int = Field(1, ge=1, description="New intentions before a release is made.")
+    release_min_new: int = Field(1, ge=1, description="New or rejudged intentions before a release is made.")
     release_keep: int = Field(10, ge=1, description="Releases kept.")
     release_split: Literal["product", "pair"] = Field(
         "product",

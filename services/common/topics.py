@@ -64,6 +64,10 @@ FEATURES = Topic("features", ProductFeatures, compacted=True)
 FEATURED = Topic("cobuys.featured", FeaturedCoBuy, readers=("generator",))
 CANDIDATES = Topic("intentions.candidates", CandidateIntentions, readers=("filter",))
 JUDGED = Topic("intentions.judged", JudgedIntentions, readers=("kb_sink",))
+#: Intentions out of the KB, to be judged once more (`mindstream kb rejudge`), and what becomes of them: apart from new
+#: ones, which neither wait behind them nor are counted with them.
+AGAIN = Topic("intentions.again", CandidateIntentions, readers=("filter",))
+REJUDGED = Topic("intentions.rejudged", JudgedIntentions, readers=("kb_sink",))
 #: What people say of intentions, keyed by intention: the explorer writes it.
 FEEDBACK = Topic("intentions.feedback", IntentionFeedback, readers=("kb_sink",))
 DATASETS = Topic("datasets", DatasetRelease)
@@ -72,8 +76,8 @@ DATASETS = Topic("datasets", DatasetRelease)
 COBUY_TABLES = ("customers", "support")
 
 ALL = (
-    PURCHASES, PRODUCTS, PURCHASES_BY_CUSTOMER, OCCURRENCES, COBUYS, FEATURES, FEATURED, CANDIDATES, JUDGED, FEEDBACK,
-    DATASETS,
+    PURCHASES, PRODUCTS, PURCHASES_BY_CUSTOMER, OCCURRENCES, COBUYS, FEATURES, FEATURED, CANDIDATES, JUDGED, AGAIN,
+    REJUDGED, FEEDBACK, DATASETS,
 )  # fmt: skip
 
 

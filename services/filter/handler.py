@@ -23,7 +23,7 @@ from services.common import metrics, topics
 from services.common.media import MediaStore
 from services.common.modelcalls import call, open_channel
 from services.common.readiness import model_trouble
-from services.common.records import Record, decode, output
+from services.common.records import Output, Record, decode, output
 from services.common.relations import BY_NAME
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
@@ -45,7 +45,7 @@ class Filter:
 
     def stage(self) -> Stage:
         """The stage for the runtime."""
-        routes = [Route(topics.CANDIDATES, self.candidates)]
+        routes = [Route(topics.CANDIDATES, self.candidates), Route(topics.AGAIN, self.again)]
         return Stage(NAME, routes, trouble=self._trouble, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
@@ -65,7 +65,16 @@ class Filter:
         await self._channel.close()
 
     async def candidates(self, record: Record) -> Result:
-        """Judge one co-buy's candidates; one without text is rejected without asking."""
+        """Judge one co-buy's candidates."""
+        judged = await self._judge(record)
+        return Result([self._output(topics.JUDGED, judged, record)], count=lambda: self._count(judged))
+
+    async def again(self, record: Record) -> Result:
+        """Judge what is in the KB once more; what is counted of the filter's work is counted of new intentions."""
+        return Result([self._output(topics.REJUDGED, await self._judge(record), record)])
+
+    async def _judge(self, record: Record) -> JudgedIntentions:
+        """Each candidate with its verdict; one without text is rejected without asking."""
         made = decode(record, CandidateIntentions, json_allowed=False)
         asked = [candidate for candidate in made.candidates if candidate.text]
         judged = JudgedIntentions(
@@ -89,9 +98,10 @@ class Filter:
             verdict = VERDICT_ACCEPTED if accepted else VERDICT_REJECTED
             judged.judged.append(JudgedIntention(intention=candidate, score=score, verdict=verdict))
         judged.judged_at.CopyFrom(now())
-        pair_id, name = made.featured.cobuy.pair_id, topics.JUDGED.name(self._settings)
-        outputs = [output(topics.JUDGED, name, pair_id, judged, stage=NAME, cause=record)]
-        return Result(outputs, count=lambda: self._count(judged))
+        return judged
+
+    def _output(self, topic: topics.Topic, judged: JudgedIntentions, cause: Record) -> Output:
+        return output(topic, topic.name(self._settings), judged.featured.cobuy.pair_id, judged, stage=NAME, cause=cause)
 
     def _count(self, judged: JudgedIntentions) -> None:
         texts = Counter(one.intention.text for one in judged.judged if one.intention.text)

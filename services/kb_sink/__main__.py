@@ -1,4 +1,4 @@
-"""`python -m services.kb_sink`: judged intentions, and what people say of them, into the knowledge base."""
+"""`python -m services.kb_sink`: intentions, judged or judged anew, and what people say of them, into the KB."""
 
 import sys
 from functools import partial
@@ -11,6 +11,7 @@ from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
 from services.kb_sink.committer import PostgresCommitter
 from services.kb_sink.feedback import feedback_rows
+from services.kb_sink.rejudged import rejudged_rows
 from services.kb_sink.rows import rows
 
 
@@ -24,10 +25,20 @@ async def handle_feedback(record: Record) -> Result:
     return Result(rows=feedback_rows(record))
 
 
+async def handle_rejudged(record: Record) -> Result:
+    """The same of what was judged once more."""
+    return Result(rows=rejudged_rows(record))
+
+
 def stage(settings: Settings) -> Stage:
     """The stage for the runtime."""
     trouble = partial(database_trouble, settings.postgres_dsn.get_secret_value())
-    return Stage("kb_sink", [Route(topics.JUDGED, handle), Route(topics.FEEDBACK, handle_feedback)], trouble=trouble)
+    routes = [
+        Route(topics.JUDGED, handle),
+        Route(topics.REJUDGED, handle_rejudged),
+        Route(topics.FEEDBACK, handle_feedback),
+    ]
+    return Stage("kb_sink", routes, trouble=trouble)
 
 
 if __name__ == "__main__":

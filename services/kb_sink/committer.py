@@ -17,14 +17,18 @@ from services.common.kb import SCHEMA
 from services.common.postgres import migrate, world_faults
 from services.common.runtime.stage import Fenced, Finished, Partition
 from services.common.settings import Settings
-from services.kb_sink import feedback
+from services.kb_sink import feedback, rejudged
 from services.kb_sink import rows as judged
 from services.kb_sink.rows import Rows
 
 _log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
-#: Of every table that is written.
-_COLUMNS = {**judged.COLUMNS, **feedback.COLUMNS}
+#: Of every table that is written, in the order in which they are.
+_COLUMNS = {**judged.COLUMNS, **rejudged.COLUMNS, **feedback.COLUMNS}
+#: Rows that go into a table under another name: they are merged in a way of their own.
+_INTO = {"rejudged": "intentions"}
+#: Whose rows are there already, nearly always: products come again with every co-buy of theirs.
+_KNOWN = ("products", "rejudged")
 
 
 class PostgresCommitter:
@@ -142,8 +146,7 @@ class PostgresCommitter:
         for table in _COLUMNS:
             given = [row for rows in batch for row in rows.tables.get(table, ())]
             if given:
-                # Products come again with every co-buy of theirs; pairs and intentions hardly ever.
-                new = self._insert_new(table, given) if table != "products" else None
+                new = self._insert_new(table, given) if table not in _KNOWN else None
                 written[table] = (self._merge(table, given) if new is None else new, len(given))
         return written
 
@@ -160,15 +163,16 @@ class PostgresCommitter:
     def _merge(self, table: str, given: Sequence[tuple[Any, ...]]) -> int:
         """COPY into a staging table, then insert what is new; how many rows were written."""
         connection, names, staging = self._connect(), ", ".join(_COLUMNS[table]), f"staging_{table}"
+        into = _INTO.get(table, table)
         # Names cannot be parameters; these are `_COLUMNS`' own.
         connection.execute(
-            f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS AS SELECT {names} FROM kb.{table} LIMIT 0"  # noqa: S608
+            f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS AS SELECT {names} FROM kb.{into} LIMIT 0"  # noqa: S608
         )
         self._copy(staging, table, given)
         update = _UPSERTS.get(table, "DO NOTHING")
         distinct, order = _DISTINCT.get(table, ("*", ""))
         return connection.execute(
-            f"INSERT INTO kb.{table} AS t ({names}) SELECT {distinct} FROM {staging} {order} ON CONFLICT {update}"  # noqa: S608
+            f"INSERT INTO kb.{into} AS t ({names}) SELECT {distinct} FROM {staging} {order} ON CONFLICT {update}"  # noqa: S608
         ).rowcount
 
     def _copy(self, into: str, table: str, given: Sequence[tuple[Any, ...]]) -> None:
@@ -197,6 +201,12 @@ def _count(batch: Sequence[Finished], written: Mapping[str, tuple[int, int]]) ->
 _UPSERTS = {
     "pairs": "(pair_id) DO UPDATE SET support = excluded.support, first_seen = excluded.first_seen, "
     "last_seen = excluded.last_seen WHERE t.support < excluded.support",
+    # By another filter, or at another threshold: the same one says the same, and what is sent again changes nothing.
+    # Of one that is not there yet all is written, and its first judgement then finds it there.
+    "rejudged": "(pair_id, intention_id) DO UPDATE SET score = excluded.score, accepted = excluded.accepted, "
+    "threshold = excluded.threshold, filter_model = excluded.filter_model, filter_prompt = excluded.filter_prompt, "
+    "judged_at = excluded.judged_at WHERE (t.filter_model, t.filter_prompt, t.threshold) "
+    "IS DISTINCT FROM (excluded.filter_model, excluded.filter_prompt, excluded.threshold)",
     # The last of a person's verdicts, whichever comes first.
     "feedback": "(pair_id, intention_id, who) DO UPDATE SET up = excluded.up, reason = excluded.reason, "
     "given_at = excluded.given_at, feedback_id = excluded.feedback_id "
@@ -206,6 +216,8 @@ _UPSERTS = {
 #: An upsert may not meet the same row twice in one statement.
 _DISTINCT = {
     "pairs": ("DISTINCT ON (pair_id) *", "ORDER BY pair_id, support DESC"),
+    # A pair's records come in their order, and are copied in it: the last of them counts.
+    "rejudged": ("DISTINCT ON (pair_id, intention_id) *", "ORDER BY pair_id, intention_id, ctid DESC"),
     "feedback": (
         "DISTINCT ON (pair_id, intention_id, who) *",
         "ORDER BY pair_id, intention_id, who, given_at DESC, feedback_id DESC, up DESC, reason DESC",

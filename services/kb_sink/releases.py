@@ -29,10 +29,11 @@ NAME = "kb_sink"
 
 
 def new_intentions(settings: Settings) -> int:
-    """Intentions since the last release."""
+    """Intentions since the last release, and judgements that were replaced since then."""
     with world_faults(), psycopg.connect(settings.postgres_dsn.get_secret_value(), connect_timeout=10) as connection:
         row = connection.execute(
-            "SELECT (SELECT count(*) FROM kb.intentions) - coalesce((SELECT max(intentions) FROM kb.releases), 0)"
+            "SELECT (SELECT count(*) FROM kb.intentions) - coalesce(max(intentions), 0) "
+            "+ (SELECT count(*) FROM kb.judgements) - coalesce(max(rejudged), 0) FROM kb.releases"
         ).fetchone()
     return int(row[0]) if row else 0
 
@@ -48,14 +49,17 @@ def release(settings: Settings, since: str = "") -> Release | None:
     """
     with world_faults(), psycopg.connect(settings.postgres_dsn.get_secret_value(), connect_timeout=10) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('mindstream.release'))")
+        # Before the release's own snapshot: what is replaced between the two makes another one due.
+        counted = connection.execute("SELECT count(*) FROM kb.judgements").fetchone()
         made = make_release(settings, since or base.due(settings))
         if made is None:
             return None
         _announce(settings, made)
         connection.execute(
-            "INSERT INTO kb.releases (release_id, intentions, published_at) VALUES (%s, %s, now()) "
-            "ON CONFLICT DO NOTHING",
-            (made.release_id, made.kb_intentions),
+            "INSERT INTO kb.releases AS r (release_id, intentions, published_at, rejudged) "
+            "VALUES (%s, %s, now(), %s) ON CONFLICT (release_id) DO UPDATE SET rejudged = excluded.rejudged "
+            "WHERE r.rejudged < excluded.rejudged",
+            (made.release_id, made.kb_intentions, counted[0] if counted else 0),
         )
     _log.info("released %s: %s", made.release_id, made.url)
     metrics.RELEASES.inc()

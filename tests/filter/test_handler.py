@@ -89,6 +89,24 @@ async def test_the_threshold_decides_and_an_empty_text_is_never_kept(
     assert (empty.score, empty.verdict) == (0, VERDICT_REJECTED)
 
 
+async def test_what_is_in_the_kb_is_judged_once_more_and_not_counted_as_new(served: Served, tmp_path: Path) -> None:
+    given = CandidateIntentions(featured=featured())
+    given.candidates.append(Intention(intention_id="1", relation="UsedFor", text="drinking tea"))
+    judge = Filter(settings(served, tmp_path))
+    value = given.SerializeToString()
+    judged = JudgedIntentions.FromString(await through(judge.stage(), judge.candidates, value))
+    assert judge.stage().start is not None
+    await judge.stage().start()  # type: ignore[misc]
+    again = await judge.again(Record("intentions.again", 1, 7, b"k", value))
+    await judge.stage().stop()  # type: ignore[misc]
+    assert again.count is None
+    (output,) = again.outputs
+    assert (output.topic, output.key) == ("intentions.rejudged", b"a|b")
+    found = JudgedIntentions.FromString(output.value)
+    assert found.judged == judged.judged
+    assert found.judged_by.model_version == judged.judged_by.model_version
+
+
 async def test_verdicts_are_counted_when_they_are_committed(tmp_path: Path) -> None:
     given = CandidateIntentions(featured=featured(), candidates=[Intention(intention_id="1", relation="IsA")])
     record = Record("t", 1, 7, b"k", given.SerializeToString())

@@ -51,6 +51,8 @@ def cases() -> Iterator[Case]:
         topics.FEATURED,
         topics.CANDIDATES,
         topics.JUDGED,
+        topics.AGAIN,
+        topics.REJUDGED,
         topics.FEEDBACK,
     ):
         yield from _of_any(topic)
@@ -59,8 +61,10 @@ def cases() -> Iterator[Case]:
     yield from _products()
     yield from _cobuys()
     yield from _featured()
-    yield from _candidates()
-    yield from _judged()
+    for topic in (topics.CANDIDATES, topics.AGAIN):
+        yield from _candidates(topic)
+    for topic in (topics.JUDGED, topics.REJUDGED):
+        yield from _judged(topic)
     yield from _feedback()
 
 
@@ -329,9 +333,9 @@ def _emptied(one: CandidateIntentions) -> None:
     one.featured.cobuy.SetInParent()
 
 
-def _candidates() -> Iterator[Case]:
+def _candidates(topic: Topic) -> Iterator[Case]:
     def case(name: str, change: Callable[[CandidateIntentions], object], expected: str = "invalid") -> Case:
-        return Case(topics.CANDIDATES, name, _changed(neighbours.candidates, change), expected)
+        return Case(topic, name, _changed(neighbours.candidates, change), expected)
 
     def more(*intentions: Intention) -> Callable[[CandidateIntentions], object]:
         return lambda one: one.candidates.extend(intentions)
@@ -353,9 +357,9 @@ def _candidates() -> Iterator[Case]:
                "taken: the sink refuses it")  # fmt: skip
 
 
-def _judged() -> Iterator[Case]:
+def _judged(topic: Topic) -> Iterator[Case]:
     def case(name: str, change: Callable[[JudgedIntentions], object], expected: str = "invalid") -> Case:
-        return Case(topics.JUDGED, name, _changed(neighbours.judged, change), expected)
+        return Case(topic, name, _changed(neighbours.judged, change), expected)
 
     def intention(name: str, expected: str = "invalid", /, **fields: Any) -> Case:
         return case(name, lambda one: one.judged[0].intention.MergeFrom(Intention(**fields)), expected)

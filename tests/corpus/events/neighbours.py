@@ -93,6 +93,8 @@ _MAKE = {
     topics.FEATURED.base: featured,
     topics.CANDIDATES.base: candidates,
     topics.JUDGED.base: judged,
+    topics.AGAIN.base: candidates,
+    topics.REJUDGED.base: judged,
     topics.FEEDBACK.base: feedback,
 }
 

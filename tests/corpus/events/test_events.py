@@ -280,6 +280,19 @@ def test_intentions_judged(bench: Bench) -> None:
     assert bench.column("SELECT score FROM kb.intentions WHERE NOT score BETWEEN 0 AND 1") == set()
 
 
+def test_intentions_again(bench: Bench) -> None:
+    offsets = bench.send(topics.AGAIN)
+    with working(Filter(bench.settings).stage(), bench.settings):
+        bench.check(topics.AGAIN, "filter", offsets, lambda: bench.keys(topics.REJUDGED))
+
+
+def test_intentions_rejudged(bench: Bench) -> None:
+    offsets = bench.send(topics.REJUDGED)
+    with working(sink(bench.settings), bench.settings, PostgresCommitter(bench.settings)):
+        bench.check(topics.REJUDGED, "kb_sink", offsets, lambda: bench.column("SELECT pair_id FROM kb.pairs"))
+    assert bench.column("SELECT score FROM kb.intentions WHERE NOT score BETWEEN 0 AND 1") == set()
+
+
 def test_intentions_feedback(bench: Bench) -> None:
     offsets = bench.send(topics.FEEDBACK)
     with working(sink(bench.settings), bench.settings, PostgresCommitter(bench.settings)):
