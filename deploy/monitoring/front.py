@@ -15,7 +15,7 @@ def objective(name: str) -> Query:
 _KEEPING_UP = Row(
     "Is it keeping up?",
     [
-        one("Oldest record that waits", "max(mindstream_consumer_lag_seconds)", kind="number", unit="s", width=4),
+        one("Oldest record that waits", "max(stage:mindstream_lag_seconds:max)", kind="number", unit="s", width=4),
         one(
             "Late in the KB, last hour",
             "mindstream:kb_late:ratio1h",

@@ -12,6 +12,7 @@ from services.cli.doctor import doctor
 from services.cli.imports.command import import_
 from services.cli.plan import plan
 from services.cli.rejudge.command import rejudge
+from services.cli.shadow.command import app as shadow
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +34,7 @@ kb.app.add_typer(ratings.app, name="ratings")
 kb.app.command()(rejudge)
 app.command("import")(import_)
 app.add_typer(kb.app, name="kb")
+app.add_typer(shadow, name="shadow")
 app.add_typer(releases.app, name="datasets")
 app.add_typer(dlq.app, name="dlq")
 app.command()(training.finetune)

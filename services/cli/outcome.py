@@ -71,6 +71,8 @@ def stages(settings: Settings, since: Ends, http_ports: list[int]) -> dict[str, 
         for stage in found.keys() & written.keys():
             found[stage]["out"] += written[stage]
     for queue in dead_letter_queue.queues(settings):
+        if queue.group not in found:  # A shadow's: nothing comes of what it does.
+            continue
         letters = records(queue.name)
         found[queue.group]["dead_letter"] += sum(not dead_letter_queue.is_marker(one) for one in letters)
     for port in http_ports:

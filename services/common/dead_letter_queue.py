@@ -89,7 +89,7 @@ def queues(settings: Settings) -> list[Queue]:
     return [
         Queue(topics.dlq_name(topic.name(settings), group), topic, group)
         for topic in topics.ALL
-        for group in topic.readers
+        for group in (*topic.readers, *topic.shadows)
     ]
 
 

@@ -20,6 +20,11 @@ def imported_id(pair_id: str, relation: str, source: str, text: str) -> str:
     return _hash("imported", pair_id, relation, source, text)[:32]
 
 
+def share(*parts: str) -> float:
+    """A number from 0 to below 1 that texts decide, for choices that are the same in every process."""
+    return int(_hash(*parts)[:13], 16) / 16**13  # 52 bits: what a float holds exactly.
+
+
 def _hash(*parts: str) -> str:
     digest = hashlib.sha256()
     for part in parts:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import methodcaller
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from services.common.errors import TooLarge, WorldFault
@@ -253,10 +253,11 @@ _COORDINATOR_MOVES = {
 }
 
 
-def read_all(settings: Settings, topic: str, last: int | None = None) -> Iterator[Record]:
+def read_all(settings: Settings, topic: str, last: int | None = None, since_ms: int = 0) -> Iterator[Record]:
     """Everything committed in a topic up to its end now, partition by partition as it comes; nothing is committed.
 
-    With `last`, only what stands in the last so many places of each partition.
+    With `last`, only what stands in the last so many places of each partition; with `since_ms` (since the epoch), from
+    the first record on that is not older.
 
     Raises:
         KafkaException: no such topic, or the broker does not answer.
@@ -272,6 +273,10 @@ def read_all(settings: Settings, topic: str, last: int | None = None) -> Iterato
         for partition in starts if last is not None else ():
             high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
             starts[partition] = max(0, high - (last or 0))
+        asked = [TopicPartition(topic, partition, since_ms) for partition in starts] if since_ms else []
+        for found in consumer.offsets_for_times(asked, timeout=10) if asked else ():
+            # Where all are older: the end.
+            starts[found.partition] = max(starts[found.partition], found.offset) if found.offset >= 0 else OFFSET_END
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
         left = set(metadata.partitions)
         while left:

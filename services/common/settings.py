@@ -177,6 +177,13 @@ class Settings(BaseSettings):
     )
     grpc_tls_key: FilePath | None = Field(None, description="Its key.")
     filter_threshold: float = Field(0.5, ge=0, le=1, description="Score from which an intention is accepted.")
+    shadow_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Above 0, a filter with this setting is a shadow: it judges that share of the co-buys, for "
+        "comparison only, into `intentions.judged.shadow` (docs/rollout.md).",
+    )
 
     # -- Model servers -------------------------------------------------------------------------------------------
     server_jobs: CommaList = Field(
@@ -231,6 +238,11 @@ class Settings(BaseSettings):
         8192,
         ge=0,
         description="Tokens of prompts' beginnings whose keys and values are kept for later prompts; 0: none.",
+    )
+    filter_prompt: str = Field(
+        "v1",
+        description="Prompt of the filter's server: a version that comes with it, or a file `<version>.toml`, which "
+        "needs a new name whenever it changes (docs/rollout.md).",
     )
     samples: int = Field(
         1, ge=1, le=16, description="Intentions under each relation: the first greedy, the others sampled, a seed each."

@@ -27,11 +27,15 @@ _RETRY = ".retry"
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. `readers` are consumer groups; each has `<topic>.<group>.dlq`, and `.retry` where it parks."""
+    """One topic. `readers` are consumer groups; each has `<topic>.<group>.dlq`, and `.retry` where it parks.
+
+    `shadows` are groups that may read it beside them: they have their dead letters too, and nobody waits for them.
+    """
 
     base: str
     message: type[Message]
     readers: tuple[str, ...] = ()
+    shadows: tuple[str, ...] = ()
     parks: bool = False
     compacted: bool = False
     json_allowed: bool = False
@@ -62,8 +66,10 @@ OCCURRENCES = Topic("cobuys.occurrences", PairOccurrence, readers=("cobuy",))
 COBUYS = Topic("cobuys", CoBuy, readers=("extractor",), parks=True, json_allowed=True)
 FEATURES = Topic("features", ProductFeatures, compacted=True)
 FEATURED = Topic("cobuys.featured", FeaturedCoBuy, readers=("generator",))
-CANDIDATES = Topic("intentions.candidates", CandidateIntentions, readers=("filter",))
+CANDIDATES = Topic("intentions.candidates", CandidateIntentions, readers=("filter",), shadows=("filter_shadow",))
 JUDGED = Topic("intentions.judged", JudgedIntentions, readers=("kb_sink",))
+#: What a shadow filter says of a share of the candidates: for comparison only (docs/rollout.md).
+SHADOWED = Topic("intentions.judged.shadow", JudgedIntentions)
 #: Intentions out of the KB, to be judged once more (`mindstream kb rejudge`), and what becomes of them: apart from new
 #: ones, which neither wait behind them nor are counted with them.
 AGAIN = Topic("intentions.again", CandidateIntentions, readers=("filter",))
@@ -76,8 +82,8 @@ DATASETS = Topic("datasets", DatasetRelease)
 COBUY_TABLES = ("customers", "support")
 
 ALL = (
-    PURCHASES, PRODUCTS, PURCHASES_BY_CUSTOMER, OCCURRENCES, COBUYS, FEATURES, FEATURED, CANDIDATES, JUDGED, AGAIN,
-    REJUDGED, FEEDBACK, DATASETS,
+    PURCHASES, PRODUCTS, PURCHASES_BY_CUSTOMER, OCCURRENCES, COBUYS, FEATURES, FEATURED, CANDIDATES, JUDGED, SHADOWED,
+    AGAIN, REJUDGED, FEEDBACK, DATASETS,
 )  # fmt: skip
 
 
@@ -130,7 +136,7 @@ def specs(settings: Settings) -> Iterator[TopicSpec]:
         if topic.compacted:
             config["cleanup.policy"] = "compact"
         yield TopicSpec(name, settings.topic_partitions, settings.topic_replication, config)
-        for group in topic.readers:
+        for group in (*topic.readers, *topic.shadows):
             # Dead letters stay until someone has looked: no retention limit.
             dlq = {"max.message.bytes": str(letter_max_bytes(settings) + HEADROOM_BYTES), "retention.ms": "-1"}
             yield TopicSpec(dlq_name(name, group), 1, settings.topic_replication, dlq)

@@ -59,7 +59,13 @@ async def _view(features: ProductFeatures, media: MediaStore, settings: Settings
 
 def model_call(info: CallInfo) -> ModelCall:
     """Who answered, as records keep it."""
-    return ModelCall(model_version=info.model_version, prompt_version=info.prompt_version, at=now(), took=info.computed)
+    return ModelCall(
+        model_version=info.model_version,
+        prompt_version=info.prompt_version,
+        at=now(),
+        took=info.computed,
+        tokens=info.prompt_tokens + info.generated_tokens,
+    )
 
 
 def now() -> Timestamp:

@@ -20,6 +20,7 @@ from mindstream.inference.v1.intention_filter_pb2 import (
 from mindstream.inference.v1.intention_filter_pb2_grpc import IntentionFilterStub
 
 from services.common import metrics, topics
+from services.common.ids import share
 from services.common.media import MediaStore
 from services.common.modelcalls import call, open_channel
 from services.common.readiness import model_trouble
@@ -32,6 +33,8 @@ from services.common.views import checked, model_call, now, product_pair
 from services.filter.quality import Quality
 
 NAME = "filter"
+#: The group of a filter that judges for comparison only.
+(SHADOW,) = topics.CANDIDATES.shadows
 
 
 class Filter:
@@ -39,6 +42,7 @@ class Filter:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._name = SHADOW if settings.shadow_share else NAME
         self._media = MediaStore(settings.media_url)
         self._accepted, self._judged = Counter[str](), Counter[str]()
         self._quality = Quality()
@@ -46,7 +50,9 @@ class Filter:
     def stage(self) -> Stage:
         """The stage for the runtime."""
         routes = [Route(topics.CANDIDATES, self.candidates), Route(topics.AGAIN, self.again)]
-        return Stage(NAME, routes, trouble=self._trouble, start=self._start, stop=self._stop)
+        if self._name == SHADOW:
+            routes = [Route(topics.CANDIDATES, self.shadow)]
+        return Stage(self._name, routes, trouble=self._trouble, start=self._start, stop=self._stop)
 
     async def _start(self) -> None:
         for relation in BY_NAME:  # At zero before the first; see `metrics.begin`.
@@ -73,9 +79,16 @@ class Filter:
         """Judge what is in the KB once more; what is counted of the filter's work is counted of new intentions."""
         return Result([self._output(topics.REJUDGED, await self._judge(record), record)])
 
-    async def _judge(self, record: Record) -> JudgedIntentions:
-        """Each candidate with its verdict; one without text is rejected without asking."""
+    async def shadow(self, record: Record) -> Result:
+        """Judge a share of the pairs, the same in every shadow; the others are passed by."""
         made = decode(record, CandidateIntentions, json_allowed=False)
+        if share("shadow", made.featured.cobuy.pair_id) >= self._settings.shadow_share:
+            return Result()
+        return Result([self._output(topics.SHADOWED, await self._judge(record, made), record)])
+
+    async def _judge(self, record: Record, made: CandidateIntentions | None = None) -> JudgedIntentions:
+        """Each candidate with its verdict; one without text is rejected without asking."""
+        made = made or decode(record, CandidateIntentions, json_allowed=False)
         asked = [candidate for candidate in made.candidates if candidate.text]
         judged = JudgedIntentions(
             featured=checked(made.featured), generated_by=made.generated_by, threshold=self._settings.filter_threshold
@@ -88,7 +101,7 @@ class Filter:
             )
             request = JudgeRequest(idempotency_key=record.idempotency_key, pairs=[pair], isolate=ISOLATE.get())
             answer = await call(
-                NAME, self._stub.Judge, request, JudgeResponse, self._settings.call_timeout_seconds, self._media
+                self._name, self._stub.Judge, request, JudgeResponse, self._settings.call_timeout_seconds, self._media
             )
             scores = {c.intention_id: s for c, s in zip(asked, answer.pairs[0].scores, strict=True)}
             judged.judged_by.CopyFrom(model_call(answer.call))
@@ -101,7 +114,9 @@ class Filter:
         return judged
 
     def _output(self, topic: topics.Topic, judged: JudgedIntentions, cause: Record) -> Output:
-        return output(topic, topic.name(self._settings), judged.featured.cobuy.pair_id, judged, stage=NAME, cause=cause)
+        return output(
+            topic, topic.name(self._settings), judged.featured.cobuy.pair_id, judged, stage=self._name, cause=cause
+        )
 
     def _count(self, judged: JudgedIntentions) -> None:
         texts = Counter(one.intention.text for one in judged.judged if one.intention.text)

@@ -13,6 +13,7 @@ from mindstream.inference.v1.intention_filter_pb2_grpc import (
 )
 
 from services.common.relations import BY_NAME, sentence
+from services.common.settings import Settings, SettingsError
 from services.lvlm.calls import Calls, Work
 from services.lvlm.computation import Asked
 from services.lvlm.engine import Branch, Usage
@@ -23,11 +24,28 @@ from services.lvlm.statuses import InvalidRequest
 PROMPTS, REASONS = load("filter", "v1"), load("filter", "reason-v1")
 
 
+def prompts(settings: Settings) -> PromptFile:
+    """The prompts that the settings name.
+
+    Raises:
+        SettingsError: there are none of that name, or the file does not say what these must.
+    """
+    try:
+        found = load("filter", settings.filter_prompt)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"MINDSTREAM_FILTER_PROMPT: {settings.filter_prompt}: {error}") from None
+    missing = PROMPTS.texts.keys() - found.texts.keys()
+    if missing:
+        raise SettingsError(f"MINDSTREAM_FILTER_PROMPT: {settings.filter_prompt} lacks {', '.join(sorted(missing))}")
+    return found
+
+
 class IntentionFilter(IntentionFilterServicer):
     """Serves the job on the process's engine."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
+        self._prompts = prompts(calls.settings)
 
     async def Judge(self, request: pb.JudgeRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.JudgeResponse:
         """See the contract."""
@@ -44,16 +62,16 @@ class IntentionFilter(IntentionFilterServicer):
             said = [_sentence(intention, f"{place}.intentions[{i}]") for i, intention in enumerate(pair.intentions)]
             if not said:
                 raise InvalidRequest(f"{place}.intentions", "at least one is needed")
-            asked.append((pair_prefix(self._calls, PROMPTS, pair.pair, f"{place}.pair"), said))
+            asked.append((pair_prefix(self._calls, self._prompts, pair.pair, f"{place}.pair"), said))
 
         most = self._calls.settings.max_new_tokens
 
         def work(engine: Asked) -> tuple[pb.JudgeResponse, Usage]:
             response = pb.JudgeResponse()
-            response.call.prompt_version = PROMPTS.version
+            response.call.prompt_version = self._prompts.version
             read = generated = 0
             for prefix, said in asked:
-                scores, usage = engine.score(prefix, _branches(PROMPTS, said))
+                scores, usage = engine.score(prefix, _branches(self._prompts, said))
                 answer = response.pairs.add(scores=scores)
                 read += usage.prompt_tokens
                 if request.reasons:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 from mindstream.inference.v1.common_pb2 import ProductView
 
@@ -21,9 +22,16 @@ class PromptFile:
 
 
 def load(room: str, version: str) -> PromptFile:
-    """The prompts of a room, such as `extractor`, `v1`."""
-    text = (resources.files(f"services.{room}") / "prompts" / f"{version}.toml").read_text("utf-8")
-    return PromptFile(f"{room}/{version}", tomllib.loads(text))
+    """The prompts of a room, such as `extractor`, `v1`; or of a file of one's own, whose name is the version.
+
+    Raises:
+        OSError: there is no such version or file.
+        ValueError: it is no TOML in UTF-8.
+    """
+    shipped = resources.files(f"services.{room}") / "prompts" / f"{version}.toml"
+    own = version.endswith(".toml")
+    text = Path(version).read_text("utf-8") if own else shipped.read_text("utf-8")
+    return PromptFile(f"{room}/{Path(version).stem if own else version}", tomllib.loads(text))
 
 
 def described(product: ProductView) -> str:

@@ -67,9 +67,13 @@ async def serve(settings: Settings) -> int:
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     names = []
-    for job in jobs:
-        register: Callable[[grpc.aio.Server, Calls], str] = importlib.import_module(JOBS[job]).register
-        names.append(register(server, calls))
+    try:
+        for job in jobs:
+            register: Callable[[grpc.aio.Server, Calls], str] = importlib.import_module(JOBS[job]).register
+            names.append(register(server, calls))
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
     names_known = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names_known, server)
     for name in ["", *names]:

@@ -161,6 +161,7 @@ async def test_with_certificates_only_those_who_have_one_are_answered(start: Sta
     ("settings", "line"),
     [
         ({"SERVER_JOBS": "cook"}, "MINDSTREAM_SERVER_JOBS"),
+        ({"FILTER_PROMPT": "v9"}, "MINDSTREAM_FILTER_PROMPT: v9"),
         ({"SERVER_QUEUE": "none"}, "MINDSTREAM_SERVER_QUEUE"),
         ({"MODEL": "."}, "cannot load the checkpoint"),
         ({"MODEL_DEVICE": "cuda:77"}, "on cuda:77"),

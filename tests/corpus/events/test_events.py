@@ -267,29 +267,18 @@ def test_cobuys_featured(bench: Bench) -> None:
         bench.check(topics.FEATURED, "generator", offsets, lambda: bench.keys(topics.CANDIDATES))
 
 
-def test_intentions_candidates(bench: Bench) -> None:
-    offsets = bench.send(topics.CANDIDATES)
+@pytest.mark.parametrize(("topic", "into"), [(topics.CANDIDATES, topics.JUDGED), (topics.AGAIN, topics.REJUDGED)])
+def test_intentions_to_judge(bench: Bench, topic: Topic, into: Topic) -> None:
+    offsets = bench.send(topic)
     with working(Filter(bench.settings).stage(), bench.settings):
-        bench.check(topics.CANDIDATES, "filter", offsets, lambda: bench.keys(topics.JUDGED))
+        bench.check(topic, "filter", offsets, lambda: bench.keys(into))
 
 
-def test_intentions_judged(bench: Bench) -> None:
-    offsets = bench.send(topics.JUDGED)
+@pytest.mark.parametrize("topic", [topics.JUDGED, topics.REJUDGED])
+def test_intentions_judged(bench: Bench, topic: Topic) -> None:
+    offsets = bench.send(topic)
     with working(sink(bench.settings), bench.settings, PostgresCommitter(bench.settings)):
-        bench.check(topics.JUDGED, "kb_sink", offsets, lambda: bench.column("SELECT pair_id FROM kb.pairs"))
-    assert bench.column("SELECT score FROM kb.intentions WHERE NOT score BETWEEN 0 AND 1") == set()
-
-
-def test_intentions_again(bench: Bench) -> None:
-    offsets = bench.send(topics.AGAIN)
-    with working(Filter(bench.settings).stage(), bench.settings):
-        bench.check(topics.AGAIN, "filter", offsets, lambda: bench.keys(topics.REJUDGED))
-
-
-def test_intentions_rejudged(bench: Bench) -> None:
-    offsets = bench.send(topics.REJUDGED)
-    with working(sink(bench.settings), bench.settings, PostgresCommitter(bench.settings)):
-        bench.check(topics.REJUDGED, "kb_sink", offsets, lambda: bench.column("SELECT pair_id FROM kb.pairs"))
+        bench.check(topic, "kb_sink", offsets, lambda: bench.column("SELECT pair_id FROM kb.pairs"))
     assert bench.column("SELECT score FROM kb.intentions WHERE NOT score BETWEEN 0 AND 1") == set()
 
 

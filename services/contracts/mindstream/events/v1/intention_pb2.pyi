@@ -48,7 +48,9 @@ Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class CandidateIntentions(_message.Message):
-    """CandidateIntentions holds every candidate of one co-buy. Topic `intentions.candidates`, key: pair id."""
+    """CandidateIntentions holds every candidate of one co-buy. Topic `intentions.candidates`, and `intentions.again` for those
+    that are in the KB already; key: pair id.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -84,7 +86,9 @@ Global___CandidateIntentions: _TypeAlias = CandidateIntentions  # noqa: Y015
 
 @_typing.final
 class JudgedIntentions(_message.Message):
-    """JudgedIntentions is CandidateIntentions after the filter. Topic `intentions.judged`, key: pair id."""
+    """JudgedIntentions is CandidateIntentions after the filter. Topic `intentions.judged`, `intentions.rejudged` for those that
+    were in the KB already, and `intentions.judged.shadow` for what a filter on trial says; key: pair id.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -28,17 +28,20 @@ class ModelCall(_message.Message):
     PROMPT_VERSION_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     TOOK_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The checkpoint's name with the digest of its weights, "name@sha256:<12 hex digits>", as its server reports it."""
     prompt_version: _builtins.str
     """Version of the prompt file used, "<job>/<version>"."""
+    tokens: _builtins.int
+    """Tokens that the server read, pictures' included, and generated."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When the answer came."""
 
     @_builtins.property
     def took(self) -> _duration_pb2.Duration:
-        """Time the server spent on the call, waiting included."""
+        """Time the server computed; it shares its engine with what it computed meanwhile."""
 
     def __init__(
         self,
@@ -47,10 +50,11 @@ class ModelCall(_message.Message):
         prompt_version: _builtins.str = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
         took: _duration_pb2.Duration | None = ...,
+        tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "took", b"took"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "model_version", b"model_version", "prompt_version", b"prompt_version", "took", b"took"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "model_version", b"model_version", "prompt_version", b"prompt_version", "tokens", b"tokens", "took", b"took"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
