@@ -64,7 +64,7 @@ def _part(
 
 def asked_by_the_pipeline(model: Model, truth: Mapping[str, Pair]) -> dict[str, Part]:
     """The same by the pipeline's prompts, features first, under every relation that fits."""
-    found = {}
+    found: dict[str, Part] = {}
     for pair_id, pair in truth.items():
         views = model.views(pair)
         said = [one for one in model.generated(pair, views)[0] if fits(pair, one.relation)]

@@ -47,7 +47,7 @@ def merged(model: Any, folder: Path, base: str, base_digest: str) -> tuple[Any, 
 
     try:
         tuned: Any = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
-        found = set_peft_model_state_dict(tuned, load_peft_weights(str(folder), device="cpu"))
+        found: Any = set_peft_model_state_dict(tuned, load_peft_weights(str(folder), device="cpu"))
         # What peft does not find it leaves as it was, which is random or nothing.
         odd = [*found.unexpected_keys, *(name for name in found.missing_keys if "lora_" in name)]
         if odd:

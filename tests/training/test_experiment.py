@@ -68,6 +68,6 @@ def test_seeds_are_compared_with_before_and_taken_together() -> None:
     assert "| a measure | 60 of 30 pairs | 0.500 (0.500 to 0.500) | 1.000 (1.000 to 1.000) |" in said
 
 
-def plain_exact(value: float) -> dict[str, float]:
+def plain_exact(value: float) -> dict[str, Any]:
     """An estimate of what does not vary."""
     return dict.fromkeys(("value", "low", "high"), pytest.approx(value))

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,7 +122,10 @@ def test_a_run_that_is_killed_goes_on_to_the_same_adapter(trained: Trained, tmp_
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
     assert not (out / name).exists()
     said: list[str] = []
-    again = lambda **more: finetune(str(trained.release), trained.settings, out, RECIPE, say=said.append, **more)  # noqa: E731
+
+    def again(resume: bool = False) -> dict[str, Any]:
+        return finetune(str(trained.release), trained.settings, out, RECIPE, say=said.append, resume=resume)
+
     with pytest.raises(TrainingError, match="holds a run: --resume goes on with it"):
         again()
     record = again(resume=True)
