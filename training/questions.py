@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.common import choices
+from services.common.grounding import content_words, grounding
 from services.common.pairs import pair_id
 from services.common.titles import readable
 from training import rows
@@ -115,11 +116,23 @@ def _what(error: Exception) -> str:
 
 
 def floors(questions: Iterable[Question]) -> dict[str, list[float]]:
-    """By name, how right each question is answered without reading it: at random, and by the commonest letter."""
+    """By name, how right each question is answered without understanding it.
+
+    At random; by the commonest letter; by the option most of whose content words stand in the question (where several
+    have as many, at random among them).
+    """
     asked = list(questions)
     counts = [sum(one.right == place for one in asked) for place in range(max(len(one.options) for one in asked))]
     commonest = counts.index(max(counts))
     return {
         "random": [1 / len(one.options) for one in asked],
         f"always {choices.LETTERS[commonest]}": [float(one.right == commonest) for one in asked],
+        "words in common": [_by_words(one) for one in asked],
     }
+
+
+def _by_words(question: Question) -> float:
+    known = content_words(question.text)
+    shares = [grounding(option, known) or 0.0 for option in question.options]
+    best = [place for place, share in enumerate(shares) if share == max(shares)]
+    return (question.right in best) / len(best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,15 @@ def asked(rights: list[int]) -> list[Question]:
     ]
 
 
-def test_floors_are_those_of_who_reads_nothing() -> None:
-    assert floors(asked([1, 1, 0, 3])) == {"random": [0.25] * 4, "always B": [1, 1, 0, 0]}
+def test_floors_are_those_of_who_understands_nothing() -> None:
+    questions = asked([1, 1, 0, 3])
+    questions[1] = replace(questions[1], text="A customer buys Tea and Cup.", options=("red", "for tea", "cups", "-"))
+    questions[2] = replace(questions[2], text="A customer buys Tea and Cup.", options=("tea", "cup", "tea leaf", "-"))
+    assert floors(questions) == {
+        "random": [0.25] * 4,
+        "always B": [1, 1, 0, 0],
+        "words in common": [0.25, 1, 0.5, 0.25],
+    }
 
 
 def test_models_are_compared_on_the_same_questions() -> None:
@@ -103,4 +111,4 @@ def test_models_are_compared_on_the_same_questions() -> None:
     assert 0 < gain["low"] < 0.25 < gain["high"]
     headings, *rows = table(told)
     assert all(len(row) == len(headings) for row in rows)
-    assert [row[0] for row in rows] == ["random", "always A", "base@1", "base@1+tuned@2"]
+    assert [row[0] for row in rows] == ["random", "always A", "words in common", "base@1", "base@1+tuned@2"]
