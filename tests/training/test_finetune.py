@@ -95,7 +95,7 @@ def test_other_architectures_are_trained_as_well(
     made: Callable[[Path], None], trained: Trained, tmp_path: Path
 ) -> None:
     made(tmp_path / "model")
-    settings = trained.settings.model_copy(update={"model": str(tmp_path / "model"), "engine": "tree"})
+    settings = trained.settings.model_copy(update={"model": str(tmp_path / "model")})
     recipe = Recipe(kinds=("generation", "intent-understand"), steps=8, batch=4, learning_rate=1e-2)
     record = finetune(str(trained.release), settings, tmp_path / "tuned", recipe, say=lambda _: None)
     assert record["losses"][-1][1] < record["losses"][0][1]
