@@ -152,8 +152,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m services.kb_sink.releases", description="Make dataset releases.")
     parser.add_argument("--once", action="store_true", help="one release now")
     parser.add_argument("--since", default="", help="with --once: the id of the release that it is a delta to")
-    asked = parser.parse_args()
+    # Settings first: what is wrong with them is told whatever is asked.
     settings = configured()
+    asked = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
