@@ -197,6 +197,10 @@ def test_a_selection_is_counted_and_sent_and_gone_on_with(commanded: Settings, d
         assert [one.text for one in CandidateIntentions.FromString(record.value).candidates] == ["eating soup"]
     done = invoke("--resume")
     assert (done.exit_code, "another selection" in done.output) == (2, True)
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE kb.intentions SET filter_model = 'new@2'")
+    # All of it is judged again: a run that was killed at its very end has nothing left to do.
+    assert json.loads(invoke("--model", "old@1", "--resume", "--json").output)["intentions"] == 1
     Path("mindstream-rejudge.json").write_text("[]")
     done = invoke("--resume")
     assert (done.exit_code, "not a position" in done.output) == (2, True)

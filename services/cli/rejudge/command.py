@@ -42,7 +42,8 @@ def rejudge(
     with connected(data_dir) as connection:
         with connection.transaction():
             found = stored.filters(connection, which)
-            if not found and (model or prompt):
+            # Where a run of this selection is gone on with, all may be judged again.
+            if not found and (model or prompt) and not (resume and position.exists()):
                 known = ", ".join(map(_name, stored.filters(connection, stored.Which()))) or "nothing"
                 raise InputError(f"nothing is judged by {_name(_asked(which))}: the KB has {known}")
         if dry_run:

@@ -184,9 +184,12 @@ def show(found: Mapping[str, Any]) -> None:
     )
     for one in found["compared"]:
         print(f"\nlive    {one['live']}\nshadow  {one['shadow']}")
-        table = Table("", "n", "agree", "kappa", "kept live", "shadow", "score live", "shadow", "shift", "|shift|")
+        table = Table("", "n", "agree", "kappa", "kept", "mean score", "shift", "its size")
         for name, row in {"all": one, **one["relations"]}.items():
-            table.add_row(name, str(row["intentions"]), *(_number(row[key]) for key in _SHOWN))
+            figure = {key: "-" if row[key] is None else f"{row[key]:.2f}" for key in _SHOWN}
+            kept, score = (f"{figure['live_' + what]} → {figure['shadow_' + what]}" for what in ("kept", "score"))
+            agreed = (figure["agreement"], figure["kappa"])
+            table.add_row(name, str(row["intentions"]), *agreed, kept, score, figure["shift"], figure["shift_size"])
         Console().print(table)
         for who in ("live", "shadow"):
             seconds, tokens = one[f"{who}_seconds_a_cobuy"], one[f"{who}_tokens_a_cobuy"]
@@ -196,7 +199,3 @@ def show(found: Mapping[str, Any]) -> None:
 _SHOWN = (
     "agreement", "kappa", "live_kept", "shadow_kept", "live_score", "shadow_score", "shift", "shift_size",
 )  # fmt: skip
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
