@@ -72,7 +72,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ablations", description="Ablations over the made-up shop.")
     parser.add_argument("name", choices=[*ABLATIONS, "all"])
     parser.add_argument("--seed", type=int, default=1, help="of pairs, samples and intervals")
-    parser.add_argument("--pairs", type=_count, default=100, help="pairs of the held-out shop")
+    parser.add_argument("--pairs", type=_count, default=60, help="pairs of the held-out shop")
     parser.add_argument(
         "--checkpoint", default=str(CHECKPOINT), help="what MINDSTREAM_MODEL takes; the other settings hold as well"
     )

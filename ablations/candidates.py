@@ -71,6 +71,6 @@ def _draw(figure: Any, rows: Sequence[Row]) -> None:
     axes.errorbar(written, [one.value for one in found], yerr=ends, marker="o", capsize=3)
     for row, at, one in zip(rows, written, found, strict=True):
         axes.annotate(f" {row['candidates']}", (at, one.value), va="bottom")
-    axes.set(xlabel="tokens written a pair", ylabel="distinct true reasons kept a pair, with 95 % interval")
+    axes.set(xlabel="tokens written a pair", ylabel="true reasons kept a pair (95 % interval)")
     axes.set_ylim(bottom=0)
     axes.set_title("Candidates under each relation", fontsize=10)

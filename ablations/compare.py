@@ -56,4 +56,4 @@ def draw(figure: Any, made: Sequence[Row], arms: Sequence[str]) -> None:
     axes.set(xlabel="share, with its 95 % interval", xlim=(0, 1.02), yticks=places)
     axes.set_yticklabels([f"{row['measure']}\n({row['among']})" for row in made], fontsize=7)
     axes.invert_yaxis()
-    axes.legend(loc="lower left")
+    figure.legend(loc="outside lower center", ncols=2)
