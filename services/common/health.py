@@ -6,15 +6,29 @@ They answer while the event loop or librdkafka is busy, so that liveness speaks 
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from services.common.runtime.stage import Health
 from services.common.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log it: the standard library writes a stack trace to the error output, amid JSON lines."""
+        if isinstance(error := sys.exception(), ConnectionError):
+            _log.debug("a client of the health port hung up: %s", error)
+        else:
+            _log.exception("the health port failed")
 
 
 def _verdict(path: str, health: Health, settings: Settings) -> tuple[bool, str] | None:
@@ -64,7 +78,6 @@ def serve(settings: Settings, health: Health) -> int:
         def log_message(self, format: str, *args: object) -> None:
             """Probes are not news."""
 
-    server = ThreadingHTTPServer((settings.http_host, settings.http_port), Handler)
-    server.daemon_threads = True
+    server = _Server((settings.http_host, settings.http_port), Handler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return int(server.server_address[1])
