@@ -36,6 +36,7 @@ bench: setup
 # Every table and plot of docs/results.md again.
 results: setup
 	$(BIN)/python -m ablations all --out docs/figures/ablations --page docs/results.md
+	$(BIN)/python -m training.experiment --out build/experiment --figures docs/figures/finetuning --page docs/results.md
 
 lint: setup
 	$(BIN)/ruff check .
