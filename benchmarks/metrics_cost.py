@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
 
@@ -60,45 +61,40 @@ _METHODS = {
 }
 
 
-class _Timed:
-    """Processor time within the methods while it stands in their places, seconds."""
+@dataclass
+class _Spent:
+    """Processor time, seconds, and how many calls took it."""
 
-    def __init__(self) -> None:
-        self.counting = self.scraping = 0.0
-        self.calls = self.scrapes = 0
-        self._originals = [(kind, name, getattr(kind, name)) for kind, names in _METHODS.items() for name in names]
+    seconds: float = 0.0
+    calls: int = 0
 
-    def __enter__(self) -> _Timed:
-        for kind, name, method in self._originals:
-            setattr(kind, name, self._scrape(method) if kind is ThreadingMixIn else self._count(method))
-        return self
+    def timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method, its time counted here."""
 
-    def __exit__(self, *_: object) -> None:
-        for kind, name, method in self._originals:
-            setattr(kind, name, method)
-
-    def _count(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def called(*given: Any) -> Any:
             began = time.thread_time()
             try:
                 return method(*given)
             finally:
                 # Other threads count as well, and seldom; what two of them lose of one call is nothing.
-                self.counting += time.thread_time() - began
+                self.seconds += time.thread_time() - began
                 self.calls += 1
 
         return called
 
-    def _scrape(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*given: Any) -> Any:
-            began = time.thread_time()
-            try:
-                return method(*given)
-            finally:
-                self.scraping += time.thread_time() - began
-                self.scrapes += 1
 
-        return called
+@contextlib.contextmanager
+def _timed() -> Iterator[tuple[_Spent, _Spent]]:
+    """What is spent within counting, and within scrapes, until the end."""
+    counting, scraping = _Spent(), _Spent()
+    originals = [(kind, name, getattr(kind, name)) for kind, names in _METHODS.items() for name in names]
+    for kind, name, method in originals:
+        setattr(kind, name, (scraping if kind is ThreadingMixIn else counting).timed(method))
+    try:
+        yield counting, scraping
+    finally:
+        for kind, name, method in originals:
+            setattr(kind, name, method)
 
 
 @contextlib.contextmanager
@@ -134,7 +130,7 @@ def measure(parts: Parts) -> list[Row]:
                 raise RuntimeError("the worker does not begin")
             time.sleep(0.01)
         time.sleep(_WARM_SECONDS)
-        with _Timed() as timed:
+        with _timed() as (counting, scraping):
             before, used = committer.records, time.process_time()
             for _ in range(seconds):
                 scraper.stdin.write(b"\n")
@@ -142,10 +138,11 @@ def measure(parts: Parts) -> list[Row]:
             used, records = time.process_time() - used, committer.records - before
     if committer.records >= total:
         raise RuntimeError("the worker has done all before the end: _MOST_RECORDS is too small for this machine")
-    cost = (timed.counting + timed.scraping) / used
+    cost = (counting.seconds + scraping.seconds) / used
     measured = (
-        f"{cost:.2%} ({timed.counting / used:.2%} in {timed.calls / records:.2f} calls a record, "
-        f"{timed.scraping / used:.2%} in {timed.scrapes} scrapes of {1e3 * timed.scraping / timed.scrapes:.1f} ms; "
+        f"{cost:.2%} ({counting.seconds / used:.2%} in {counting.calls / records:.2f} calls a record, "
+        f"{scraping.seconds / used:.2%} in {scraping.calls} scrapes, "
+        f"{1e3 * scraping.seconds / scraping.calls:.1f} ms each; "
         f"{1e6 * used / records:.1f} µs a record, {seconds} s)"
     )
     goal = "at most 2% of a null model's processor time, scraped every second"

@@ -79,3 +79,8 @@ def settings_for(data_dir: Path | None = None) -> Settings:
 def print_json(value: Any) -> None:
     """JSON for programs; times as ISO 8601."""
     print(json.dumps(value, ensure_ascii=False, default=str, indent=1))
+
+
+def number(value: float | None) -> str:
+    """A figure in a table; a dash where there is none."""
+    return "-" if value is None else f"{value:.2f}"

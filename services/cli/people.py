@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from services.cli.common import number
 from services.cli.rating.agreement import verdicts
 from services.common.postgres import world_faults
 from services.common.relations import RELATIONS
@@ -69,7 +70,7 @@ def show(found: Mapping[str, Any]) -> None:
     )
     table = Table("relation", "n", "agree", "kappa", "precision", "recall")
     for name, one in {"all": found["filter"], **found["relations"]}.items():
-        shares = [f"{one[key]:.2f}" if one[key] is not None else "-" for key in _SHARES]
+        shares = [number(one[key]) for key in _SHARES]
         table.add_row(name, str(one["n"]), *shares)
     Console().print(table)
 

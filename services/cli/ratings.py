@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.common import InputError, one_line_errors, print_json
+from services.cli.common import InputError, number, one_line_errors, print_json
 from services.cli.kb import DataDirOption, JsonOption, connected
 from services.cli.rating import agreement, sheet
 from services.cli.rating.sheet import QUESTIONS, Sheet
@@ -118,7 +118,7 @@ def _print(found: Mapping[str, Any]) -> None:
     console.print(", ".join(f"{name}: {count} rated" for name, count in found["raters"].items()), highlight=False)
     table = Table("question", "intentions", "ratings", "yes", "agree", "alpha")
     for question, one in found["questions"].items():
-        shares = (_percent(one["yes"]), _percent(one["agree"]), _number(one["alpha"]))
+        shares = (_percent(one["yes"]), _percent(one["agree"]), number(one["alpha"]))
         table.add_row(question, str(one["intentions"]), str(one["ratings"]), *shares)
     console.print(table)
     against = found["filter"]
@@ -128,7 +128,7 @@ def _print(found: Mapping[str, Any]) -> None:
     console.print(table)
     console.print(
         f"the filter: precision {_percent(against['precision'])}, recall {_percent(against['recall'])}, "
-        f"agrees with most raters on {_percent(against['agree'])}, alpha {_number(against['alpha'])}; "
+        f"agrees with most raters on {_percent(against['agree'])}, alpha {number(against['alpha'])}; "
         f"raters are even on {against['undecided']}",
         highlight=False,
     )
@@ -136,10 +136,6 @@ def _print(found: Mapping[str, Any]) -> None:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _refuse(raters: Sequence[Sheet]) -> None:

@@ -42,6 +42,8 @@ RELATIONS = (
 )
 
 BY_NAME = {relation.name: relation for relation in RELATIONS}
+#: Where each stands in the table, by its name.
+PLACES = {relation.name: place for place, relation in enumerate(RELATIONS)}
 
 
 def sentence(relation: str, text: str) -> str:

@@ -9,7 +9,7 @@ from mindstream.events.v1.feedback_pb2 import THUMB_DOWN, THUMB_UP, IntentionFee
 
 from services.common.kb import REASON_CHARACTERS
 from services.common.records import Record, check_id, check_time, decode, invalid
-from services.kb_sink.rows import Rows, check_key
+from services.kb_sink.rows import Rows, check_key, check_texts
 
 #: Columns in the order of the tuples below, as in rows.py.
 COLUMNS = {"feedback": ("pair_id", "intention_id", "who", "up", "reason", "given_at", "feedback_id")}
@@ -34,8 +34,7 @@ def feedback_rows(record: Record) -> Rows:
         raise invalid(f"verdict {said.verdict} is neither up nor down")
     if len(said.reason) > REASON_CHARACTERS:
         raise invalid(f"reason is {len(said.reason)} characters long; at most {REASON_CHARACTERS}")
-    if "\0" in said.pair_id + said.intention_id + said.reason:
-        raise invalid("a text holds a NUL character, which PostgreSQL does not take")
+    check_texts(said.pair_id, said.intention_id, said.reason)
     if not said.HasField("given_at"):
         raise invalid("given_at is not set")
     at = check_time("given_at", said.given_at).ToDatetime(UTC)

@@ -98,9 +98,18 @@ def rows(record: Record) -> Rows:
     # Of an intention only its id, text and source are its own and not checked yet.
     once = [*provenance, *made.tables["pairs"][0], *made.tables["products"][0], *made.tables["products"][1]]
     texts = [text for value in once for text in _texts(value)] + [row[at] for row in intentions for at in (0, 3, -1)]
+    check_texts(*texts)
+    return made
+
+
+def check_texts(*texts: str) -> None:
+    """Check that PostgreSQL takes texts.
+
+    Raises:
+        EventFault: it does not.
+    """
     if "\0" in "".join(texts):
         raise invalid("a text holds a NUL character, which PostgreSQL does not take")
-    return made
 
 
 def check_key(name: str, *columns: str) -> None:

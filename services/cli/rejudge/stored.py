@@ -18,7 +18,7 @@ from mindstream.events.v1.intention_pb2 import CandidateIntentions, Intention
 from psycopg.rows import dict_row
 
 from services.common.kb import JOIN_PRODUCTS
-from services.common.relations import RELATIONS
+from services.common.relations import PLACES
 
 #: Provenance that the intentions of one call share, beside their pair.
 _SHARED = (
@@ -44,8 +44,6 @@ _FILTERS = """
            count(*) FILTER (WHERE accepted) AS accepted
     FROM kb.intentions i WHERE {which} GROUP BY 1, 2 ORDER BY 1, 2
 """
-#: In the order in which the generator names them.
-_PLACE = {relation.name: place for place, relation in enumerate(RELATIONS)}
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def messages(
     where, values = which.where()
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_INTENTIONS.format(which=where), {**values, "pairs": list(of)}).fetchall()
-    rows.sort(key=lambda row: (_call(row), _PLACE.get(row["relation"], -1), row["sample"], row["intention_id"]))
+    rows.sort(key=lambda row: (_call(row), PLACES.get(row["relation"], -1), row["sample"], row["intention_id"]))
     for _, group in groupby(rows, key=_call):
         of_call = list(group)
         if any(row["text"] for row in of_call):

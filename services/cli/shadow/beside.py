@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from mindstream.events.v1.intention_pb2 import VERDICT_ACCEPTED, JudgedIntentions
 
+from services.cli.common import number
 from services.cli.rating.agreement import Verdicts
 from services.common import kafka, topics
 from services.common.records import Record
-from services.common.relations import RELATIONS
+from services.common.relations import PLACES, RELATIONS
 from services.common.settings import Settings
 
 #: Clocks of a generator, whose time a message tells, and of Kafka's writers may be so far apart, milliseconds.
 _CLOCKS_APART_MS = 3_600_000
-_PLACE = {relation.name: place for place, relation in enumerate(RELATIONS)}
 
 
 class Judged(NamedTuple):
@@ -44,7 +44,7 @@ def judged(value: bytes) -> tuple[Judged, float]:
     by = f"{made.judged_by.model_version} {made.judged_by.prompt_version}".strip()
     found = Judged(
         by,
-        bytes(_PLACE.get(one.intention.relation, len(_PLACE)) for one in said),
+        bytes(PLACES.get(one.intention.relation, len(PLACES)) for one in said),
         array("d", (one.score for one in said)),
         bytes(one.verdict == VERDICT_ACCEPTED for one in said),
         made.judged_by.took.ToMicroseconds() / 1e6,
@@ -186,7 +186,7 @@ def show(found: Mapping[str, Any]) -> None:
         print(f"\nlive    {one['live']}\nshadow  {one['shadow']}")
         table = Table("", "n", "agree", "kappa", "kept", "mean score", "shift", "its size")
         for name, row in {"all": one, **one["relations"]}.items():
-            figure = {key: "-" if row[key] is None else f"{row[key]:.2f}" for key in _SHOWN}
+            figure = {key: number(row[key]) for key in _SHOWN}
             kept, score = (f"{figure['live_' + what]} → {figure['shadow_' + what]}" for what in ("kept", "score"))
             agreed = (figure["agreement"], figure["kappa"])
             table.add_row(name, str(row["intentions"]), *agreed, kept, score, figure["shift"], figure["shift_size"])
