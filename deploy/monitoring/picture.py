@@ -36,11 +36,12 @@ def ask(url: str, path: str, **parameters: object) -> Any:
 
 def answers(url: str, target: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
     """Series of a panel's target over the last `seconds`, or of now where it is a number; with `values` either way."""
-    expression, now = target["expr"].replace("$__rate_interval", _RATE_INTERVAL), time.time()
+    expression, now = target["expr"].replace("$__rate_interval", _RATE_INTERVAL), round(time.time(), 3)
     if target.get("range"):
-        step = max(1.0, seconds / _POINTS)
+        # Whole steps back from now, so that what was recorded a moment ago is among them.
+        step = math.ceil(seconds / _POINTS)
         found: list[dict[str, Any]] = ask(
-            url, "query_range", query=expression, start=now - seconds, end=now, step=step
+            url, "query_range", query=expression, start=now - seconds // step * step, end=now, step=step
         )["result"]
         return found
     return [{**one, "values": [one["value"]]} for one in ask(url, "query", query=expression)["result"]]

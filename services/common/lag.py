@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from services.common import kafka, topics
 from services.common.settings import Settings
@@ -17,7 +18,7 @@ _SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Lag:
-    """A group's lag in one topic: records, and transaction markers between them."""
+    """A group's lag in one topic: records, open transactions' too, and transaction markers between them."""
 
     group: str
     topic: str
@@ -49,26 +50,39 @@ def lag(settings: Settings, topic: topics.Topic, group: str) -> int:
 def _lags(settings: Settings, topic: topics.Topic, group: str, present: Mapping[str, int]) -> list[Lag]:
     name = topic.name(settings)
     read = [name, topics.retry_name(name, group)] if topic.parks else [name]
+    admin = kafka.admin(settings)
     consumer = kafka.reader(
         settings, topics.group_id(settings, group), **{"enable.partition.eof": True, "fetch.wait.max.ms": 10}
     )
     try:
-        return [Lag(group, one, _lag(consumer, one, present.get(one, 0))) for one in read]
+        return [Lag(group, one, _lag(consumer, admin, one, present.get(one, 0))) for one in read]
     finally:
         consumer.close()
 
 
-def _lag(consumer: Consumer, topic: str, partitions: int) -> int:
-    ends: dict[int, int] = {}
-    waiting: list[TopicPartition] = []
-    places = [TopicPartition(topic, partition) for partition in range(partitions)]
-    for place in kafka.committed(consumer, places):
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=10)
-        start = max(low, place.offset)
-        if high > start:
-            ends[place.partition] = high
-            waiting.append(TopicPartition(topic, place.partition, start))
-    return sum(max(0, ends[partition] - first) for partition, first in _firsts(consumer, waiting).items())
+def _lag(consumer: Consumer, admin: AdminClient, topic: str, partitions: int) -> int:
+    places = kafka.committed(consumer, [TopicPartition(topic, partition) for partition in range(partitions)])
+    if not places:
+        return 0
+    lows = _offsets(admin, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    highs = _offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    waiting = [
+        TopicPartition(topic, place.partition, start)
+        for place in places
+        if highs[place.partition] > (start := max(lows[place.partition], place.offset))
+    ]
+    return sum(max(0, highs[partition] - first) for partition, first in _firsts(consumer, waiting).items())
+
+
+def _offsets(admin: AdminClient, places: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+    """By partition; the end is that of all that was written.
+
+    A transaction is over for its writer before its markers stand everywhere: whoever asked for the end of what is
+    committed would for that moment find a stage's input done and its output not yet there.
+    """
+    asked = {TopicPartition(place.topic, place.partition): spec for place in places}
+    found = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_SECONDS)
+    return {place.partition: answer.result().offset for place, answer in found.items()}
 
 
 def _firsts(consumer: Consumer, places: list[TopicPartition]) -> dict[int, int]:

@@ -134,14 +134,21 @@ def test_hostile_events_are_dead_letters_and_stop_nobody(settings: Callable[...,
     assert [value_bytes(letter) for letter in letters if letter.key == b"1"] == [500_000]
 
 
+def waiting(settings: Settings) -> int:
+    """Purchases that wait."""
+    return sum(lag.records for lag in lags(settings) if lag.topic == topics.PURCHASES.name(settings))
+
+
 def test_the_lag_of_a_replayed_purchase_becomes_zero(settings: Callable[..., Settings], tmp_path: Path) -> None:
     made = settings(topic_partitions=1)
     producer = Producer(kafka.producer_config(made, **{"transactional.id": made.topic_prefix + "replay"}))
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(topics.PURCHASES.name(made), order(1, "a", "b"), b"k")
+    assert producer.flush(30) == 0
+    assert waiting(made)  # Before it is committed as well: its markers stand there only after its writer was told.
     producer.commit_transaction(30)
-    assert [lag.records > 0 for lag in lags(made) if lag.topic == topics.PURCHASES.name(made)] == [True]
+    assert waiting(made)
     with service(made, tmp_path):
         wait_for(lambda: drained(made))
 

@@ -146,16 +146,14 @@ def send_in_a_transaction(live: Live, events: list[Event]) -> None:
 
 
 def scraped(live: Live) -> None:
-    """Wait until every process was scraped, and every rule evaluated, after now."""
-    now = time.time()
+    """Wait until every process was scraped after now, and every rule evaluated after that."""
 
-    def since() -> bool:
-        targets = ask(live.prometheus, "targets")["activeTargets"]
-        groups = ask(live.prometheus, "rules")["groups"]
-        times = [one["lastScrape"] for one in targets] + [one["lastEvaluation"] for one in groups]
-        return bool(targets) and min(map(seconds_of, times)) > now
+    def after_now(kind: str, found: Callable[[], list[str]]) -> None:
+        now = time.time()
+        wait_for(lambda: min(map(seconds_of, found()), default=0) > now, kind)
 
-    wait_for(since, "scraped and evaluated")
+    after_now("scraped", lambda: [one["lastScrape"] for one in ask(live.prometheus, "targets")["activeTargets"]])
+    after_now("evaluated", lambda: [one["lastEvaluation"] for one in ask(live.prometheus, "rules")["groups"]])
 
 
 def seconds_of(stamp: str) -> float:
