@@ -143,8 +143,7 @@ def matching(limit: int) -> str:
     To be planned with its words, never prepared: rare ones are found by their index and then sorted, rows that have
     common ones are met soon on the way down the scores.
     """
-    where = "i.accepted AND to_tsvector('english', left(i.text, 2000)) @@ %(words)s::tsquery"
-    return _selected(where, _BY_SCORE, limit)
+    return _selected("i.accepted AND i.words @@ %(words)s::tsquery", _BY_SCORE, limit)
 
 
 def _selected(where: str, order: str, limit: int | None, *, fence: str = "", more: str = "") -> str:

@@ -85,7 +85,7 @@ class Database:
     async def trouble(self) -> str:
         """Why the KB cannot be read; empty when it can."""
         try:
-            await self.rows("SELECT written_xact, who FROM kb.intentions, kb.feedback LIMIT 0")
+            await self.rows("SELECT words, who FROM kb.intentions, kb.feedback LIMIT 0")
         except WorldFault as fault:
             return str(fault)
         return ""

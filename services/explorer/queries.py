@@ -83,20 +83,16 @@ _PEOPLE = """
                AS reasons
     FROM kb.feedback WHERE pair_id = %(pair)s GROUP BY intention_id ORDER BY intention_id
 """
-#: As the index `products_words` has it.
-_PRODUCT_WORDS = (
-    "(setweight(to_tsvector('english', left(title, 2000)), 'A') || to_tsvector('english', left(description, 2000)))"
-)
 _WORDS = "SELECT words::text AS words, numnode(words) AS nodes FROM websearch_to_tsquery('english', %(text)s) AS words"
-_PRODUCTS_FOUND = f"""
+_PRODUCTS_FOUND = """
     SELECT product_id, title, image_digest, description FROM (
         SELECT DISTINCT ON (product_id) * FROM (
             SELECT product_id, title, image_digest, description, extracted_at,
-                   ts_rank({_PRODUCT_WORDS}, %(words)s::tsquery) AS rank
-            FROM kb.products WHERE {_PRODUCT_WORDS} @@ %(words)s::tsquery LIMIT %(looked_at)s
+                   ts_rank(words, %(words)s::tsquery) AS rank
+            FROM kb.products WHERE words @@ %(words)s::tsquery LIMIT %(looked_at)s
         ) AS found ORDER BY product_id, extracted_at DESC
     ) AS newest ORDER BY rank DESC, product_id LIMIT %(limit)s
-"""  # noqa: S608  (a constant of ours)
+"""
 #: The nearest known word of each, by the groups of three letters that both have.
 _NEAREST = """
     SELECT asked.word, near.word AS near FROM unnest(%(words)s::text[]) AS asked (word)

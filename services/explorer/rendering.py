@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -19,6 +20,8 @@ from services.common.media import is_digest
 HERE = Path(__file__).parent
 #: A title on a page; the API gives it whole.
 _TITLE_CHARACTERS = 160
+#: A page names the same few products in dozens of links.
+_quoted = lru_cache(1024)(quote_plus)
 
 
 def clip(text: str, most: int = _TITLE_CHARACTERS) -> str:
@@ -28,7 +31,7 @@ def clip(text: str, most: int = _TITLE_CHARACTERS) -> str:
 
 def _link(path: str, **values: Any) -> str:
     """A link of ours; what is empty is left out."""
-    asked = urlencode({name: value for name, value in values.items() if value not in ("", None, False)})
+    asked = "&".join(f"{name}={_quoted(str(value))}" for name, value in values.items() if value not in ("", None, False))
     return f"{path}?{asked}" if asked else path
 
 

@@ -41,11 +41,6 @@ def upgrade() -> None:
         "CREATE INDEX intentions_words ON kb.intentions USING gin (to_tsvector('english', left(text, 2000))) "
         "WHERE accepted"
     )
-    # How common a word is decides whether its reasons are sorted, or the best are gone through until enough have it.
-    # PostgreSQL keeps no such numbers of an index of some rows only.
-    op.execute(
-        "CREATE STATISTICS kb.intentions_word_shares ON (to_tsvector('english', left(text, 2000))) FROM kb.intentions"
-    )
     op.execute(
         "CREATE INDEX products_words ON kb.products USING gin "
         "((setweight(to_tsvector('english', left(title, 2000)), 'A') "
@@ -69,6 +64,5 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER remember_words ON kb.products")
     op.execute("DROP FUNCTION kb.remember_words")
     op.execute("DROP TABLE kb.grams")
-    op.execute("DROP STATISTICS kb.intentions_word_shares")
     op.execute("DROP INDEX kb.products_words, kb.intentions_words")
     op.execute("ALTER TABLE kb.intentions DROP COLUMN written_xact")
