@@ -31,7 +31,9 @@ def clip(text: str, most: int = _TITLE_CHARACTERS) -> str:
 
 def _link(path: str, **values: Any) -> str:
     """A link of ours; what is empty is left out."""
-    asked = "&".join(f"{name}={_quoted(str(value))}" for name, value in values.items() if value not in ("", None, False))
+    asked = "&".join(
+        f"{name}={_quoted(str(value))}" for name, value in values.items() if value not in ("", None, False)
+    )
     return f"{path}?{asked}" if asked else path
 
 
