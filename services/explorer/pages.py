@@ -55,11 +55,8 @@ async def product(request: Request, asked: Asked, id: Id, cursor: Cursor = "") -
     if found is None:
         return page(request, "unknown.html", 404, what="product", named=id)
     reasons = await asked.reasons(cobought.items, _REASONS)
-    titles = {row["product_id"]: row["title"] or row["product_id"] for row in cobought.items}
     groups = [(BY_NAME[name], rows, rows[0]["count"]) for name, rows in reasons.items()]
-    return page(
-        request, "product.html", product=found, cobought=cobought, groups=groups, titles=titles, cursor=cursor
-    )  # fmt: skip
+    return page(request, "product.html", product=found, cobought=cobought, groups=groups, cursor=cursor)
 
 
 @router.get("/pair")

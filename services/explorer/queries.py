@@ -33,18 +33,24 @@ _PRODUCT = """
            extracted_at
     FROM kb.products WHERE product_id = %(product)s ORDER BY extracted_at DESC, content_digest LIMIT 1
 """
+#: The best supported pairs of `{product}` with the other product: so many of each side by their index, then of both.
+_BEST_SUPPORTED = """
+    SELECT * FROM (
+        (SELECT pair_id, product_b AS product_id, support, last_seen FROM kb.pairs WHERE product_a = {product} {behind}
+         ORDER BY support DESC, pair_id LIMIT {limit})
+        UNION ALL
+        (SELECT pair_id, product_a, support, last_seen FROM kb.pairs WHERE product_b = {product} {behind}
+         ORDER BY support DESC, pair_id LIMIT {limit})
+    ) AS both_sides
+    ORDER BY support DESC, pair_id LIMIT {limit}
+"""
+_BEHIND = "AND support <= %(support)s::bigint AND (support < %(support)s::bigint OR pair_id > %(pair)s)"
+#: Behind it stand all.
+_START = 2**63 - 1, ""
 #: A pair seen from one of its products; a cursor begins behind its last row.
-_COBOUGHT = """
+_COBOUGHT = f"""
     SELECT p.pair_id, p.product_id, p.support, p.last_seen, t.title, t.image_digest, best.*
-    FROM (
-        SELECT * FROM (
-            SELECT pair_id, product_b AS product_id, support, last_seen FROM kb.pairs WHERE product_a = %(product)s
-            UNION ALL
-            SELECT pair_id, product_a, support, last_seen FROM kb.pairs WHERE product_b = %(product)s
-        ) AS both_sides
-        WHERE %(from_start)s OR support < %(support)s OR (support = %(support)s AND pair_id > %(pair)s)
-        ORDER BY support DESC, pair_id LIMIT %(limit)s
-    ) p
+    FROM ({_BEST_SUPPORTED.format(product="%(product)s", behind=_BEHIND, limit="%(limit)s")}) p
     LEFT JOIN LATERAL (
         SELECT title, image_digest FROM kb.products WHERE product_id = p.product_id
         ORDER BY extracted_at DESC, content_digest LIMIT 1
@@ -54,20 +60,19 @@ _COBOUGHT = """
         WHERE i.pair_id = p.pair_id AND i.accepted AND i.text <> '' ORDER BY score DESC, intention_id LIMIT 1
     ) best ON true
     ORDER BY p.support DESC, p.pair_id
-"""
+"""  # noqa: S608  (parts of ours)
+#: Who asks for reasons knows the pairs: of their table, joined to a list of ids, PostgreSQL may read all.
 _REASONS = """
-    SELECT i.pair_id, i.relation, i.text, i.score, i.generator_model, p.product_a, p.product_b
-    FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
-    WHERE i.pair_id = ANY(%(pairs)s) AND i.accepted AND i.text <> '' ORDER BY i.score DESC, i.intention_id
+    SELECT pair_id, relation, text, score FROM kb.intentions
+    WHERE pair_id = ANY(%(pairs)s) AND accepted AND text <> '' ORDER BY score DESC, intention_id
 """
 #: The first of these by relation, and how many there are.
 _REASONS_BY_RELATION = """
     SELECT * FROM (
-        SELECT i.pair_id, i.relation, i.text, i.score, i.generator_model, p.product_a, p.product_b,
-               row_number() OVER (PARTITION BY i.relation ORDER BY i.score DESC, i.intention_id) AS place,
-               count(*) OVER (PARTITION BY i.relation) AS count
-        FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
-        WHERE i.pair_id = ANY(%(pairs)s) AND i.accepted AND i.text <> ''
+        SELECT pair_id, relation, text, score,
+               row_number() OVER (PARTITION BY relation ORDER BY score DESC, intention_id) AS place,
+               count(*) OVER (PARTITION BY relation) AS count
+        FROM kb.intentions WHERE pair_id = ANY(%(pairs)s) AND accepted AND text <> ''
     ) AS ranked WHERE place <= %(each)s ORDER BY relation, place
 """
 _PAIR = "SELECT pair_id, product_a, product_b, support, first_seen, last_seen FROM kb.pairs WHERE pair_id = %(pair)s"
@@ -114,21 +119,17 @@ _TITLES = """
     WHERE product_id = ANY(%(products)s) ORDER BY product_id, extracted_at DESC
 """
 #: What goes with a basket: for each item its best supported pairs, whose other products are then counted together.
-_BASKET = """
+_BASKET = f"""
     SELECT p.product_id, array_agg(p.item ORDER BY p.support DESC, p.item) AS items,
            array_agg(p.pair_id ORDER BY p.support DESC, p.item) AS pairs, sum(p.support)::bigint AS support
     FROM unnest(%(items)s::text[]) AS asked (item)
     CROSS JOIN LATERAL (
-        SELECT asked.item, both_sides.* FROM (
-            SELECT pair_id, product_b AS product_id, support FROM kb.pairs WHERE product_a = asked.item
-            UNION ALL
-            SELECT pair_id, product_a, support FROM kb.pairs WHERE product_b = asked.item
-        ) AS both_sides
-        ORDER BY support DESC, pair_id LIMIT %(each)s
+        SELECT asked.item, best.*
+        FROM ({_BEST_SUPPORTED.format(product="asked.item", behind="", limit="%(each)s")}) best
     ) p
     WHERE p.product_id <> ALL(%(items)s::text[])
     GROUP BY p.product_id ORDER BY count(*) DESC, sum(p.support) DESC, p.product_id LIMIT %(limit)s
-"""
+"""  # noqa: S608  (parts of ours)
 
 
 @dataclass(frozen=True)
@@ -168,17 +169,19 @@ class Queries:
             BadCursor: the cursor is of another list.
         """
         name = list_name("cobought", product)
-        support, pair = unseal(cursor, name, int, str) if cursor else (0, "")
-        values = {"product": product, "from_start": not cursor, "support": support, "pair": pair, "limit": limit + 1}
+        support, pair = unseal(cursor, name, int, str) if cursor else _START
+        values = {"product": product, "support": support, "pair": pair, "limit": limit + 1}
         rows = [_reasoned(row) for row in await self._database.rows(_COBOUGHT, values)]
         return _page(rows, limit, lambda last: seal(name, last["support"], last["pair_id"]))
 
     async def reasons(self, cobought: Sequence[Row], each: int) -> dict[str, list[Row]]:
-        """Accepted reasons of these pairs by relation, in the relations' order: the best of each, and its `count`."""
-        pairs = [row["pair_id"] for row in cobought[:_PAGE_PAIRS]]
+        """Accepted reasons of these pairs by relation, in the relations' order: the best of each, and its `count`; with
+        the co-bought product (`other`) that each is of.
+        """
+        others = {row["pair_id"]: row for row in cobought[:_PAGE_PAIRS]}
         found: dict[str, list[Row]] = {relation.name: [] for relation in RELATIONS}
-        for row in await self._database.rows(_REASONS_BY_RELATION, {"pairs": pairs, "each": each}):
-            found[row["relation"]].append(_reasoned(row))
+        for row in await self._database.rows(_REASONS_BY_RELATION, {"pairs": list(others), "each": each}):
+            found[row["relation"]].append({**row, "other": others[row["pair_id"]]})
         return {relation: rows for relation, rows in found.items() if rows}
 
     async def pair(self, a: str, b: str) -> Row | None:
