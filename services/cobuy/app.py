@@ -22,9 +22,10 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.cobuy import baskets
 from services.cobuy.baskets import Basket
+from services.cobuy.fetching import BATCH_RECORDS, DownstreamFirstTransport
 from services.cobuy.headers import tolerate_any_names
 from services.cobuy.purchases import customer_key, pseudonymous, purchase
-from services.cobuy.recovery import RestingConsumer, RestingTableManager, RestingTransport
+from services.cobuy.recovery import RestingConsumer, RestingTableManager
 from services.cobuy.security import broker_credentials
 from services.cobuy.support import Support
 from services.common import metrics, topics, tracing
@@ -57,6 +58,7 @@ def build(settings: Settings, health: Health) -> Any:
         broker_session_timeout=settings.session_timeout_seconds,
         broker_heartbeat_interval=settings.session_timeout_seconds / 4,
         broker_max_poll_interval=300.0,
+        broker_max_poll_records=BATCH_RECORDS,
         consumer_auto_offset_reset="earliest",
         # A broker that has just started may know of no topic yet. Faust's leader then gives nobody anything, until it
         # asks again: after minutes by default.
@@ -64,7 +66,8 @@ def build(settings: Settings, health: Health) -> Any:
         processing_guarantee="at_least_once",
         producer_acks=-1,
         producer_max_request_size=largest,
-        consumer_max_fetch_size=largest,
+        # Of each partition at once. The broker hands out a larger record too, by itself.
+        consumer_max_fetch_size=settings.event_max_bytes + topics.HEADROOM_BYTES,
         store=settings.cobuy_store,
         datadir=str(settings.state_dir / "faust"),
         topic_partitions=settings.topic_partitions,
@@ -75,7 +78,9 @@ def build(settings: Settings, health: Health) -> Any:
         web_enabled=False,
         TableManager=RestingTableManager,
     )
-    app.transport = RestingTransport(app.conf.broker_consumer, app)
+    app.transport = DownstreamFirstTransport(app.conf.broker_consumer, app)
+    read = (topics.OCCURRENCES, topics.PURCHASES_BY_CUSTOMER, topics.PURCHASES)
+    app.transport.downstream_first = [topic.name(settings) for topic in read]
     Cobuy(app, settings, health)
     return app
 
