@@ -4,7 +4,7 @@ With an index over an expression alone, PostgreSQL makes a row's words anew when
 down the scores until enough rows have a word of middling frequency, and to rank products. It also keeps no numbers of
 an index of some rows only, and how common a word is decides which way a search goes.
 
-Every row is written anew, under a lock: some minutes for ten million intentions.
+Every row is written anew, under a lock.
 """
 
 from alembic import op
