@@ -50,8 +50,8 @@ def invoke(*arguments: str) -> Done:
 
 
 def kept(row: dict[str, Any]) -> str:
-    """What judging again may not change."""
-    return json.dumps({name: value for name, value in row.items() if name not in _JUDGEMENT}, default=str)
+    """What judging again may not change. A search's words follow from what is kept."""
+    return json.dumps({name: value for name, value in row.items() if name not in (*_JUDGEMENT, "words")}, default=str)
 
 
 def test_a_stored_intention_is_the_message_that_it_came_in(database: str) -> None:
