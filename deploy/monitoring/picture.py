@@ -39,7 +39,7 @@ def answers(url: str, target: dict[str, Any], seconds: float) -> list[dict[str, 
     expression, now = target["expr"].replace("$__rate_interval", _RATE_INTERVAL), round(time.time(), 3)
     if target.get("range"):
         # Whole steps back from now, so that what was recorded a moment ago is among them.
-        step = math.ceil(seconds / _POINTS)
+        step = max(1, math.ceil(seconds / _POINTS))
         found: list[dict[str, Any]] = ask(
             url, "query_range", query=expression, start=now - seconds // step * step, end=now, step=step
         )["result"]

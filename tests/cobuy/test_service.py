@@ -19,7 +19,7 @@ from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.common import kafka, topics
 from services.common.dead_letters import value_bytes
-from services.common.lag import lags
+from services.common.lag import lag, lags
 from services.common.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -56,7 +56,7 @@ def send(settings: Settings, events: list[tuple[bytes, list[tuple[str, bytes]]]]
 
 
 def drained(settings: Settings) -> bool:
-    return not any(lag.records for lag in lags(settings) if lag.group == "cobuy")
+    return not any(one.records for one in lags(settings) if one.group == "cobuy")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -134,11 +134,6 @@ def test_hostile_events_are_dead_letters_and_stop_nobody(settings: Callable[...,
     assert [value_bytes(letter) for letter in letters if letter.key == b"1"] == [500_000]
 
 
-def waiting(settings: Settings) -> int:
-    """Purchases that wait."""
-    return sum(lag.records for lag in lags(settings) if lag.topic == topics.PURCHASES.name(settings))
-
-
 def test_the_lag_of_a_replayed_purchase_becomes_zero(settings: Callable[..., Settings], tmp_path: Path) -> None:
     made = settings(topic_partitions=1)
     producer = Producer(kafka.producer_config(made, **{"transactional.id": made.topic_prefix + "replay"}))
@@ -146,9 +141,10 @@ def test_the_lag_of_a_replayed_purchase_becomes_zero(settings: Callable[..., Set
     producer.begin_transaction()
     producer.produce(topics.PURCHASES.name(made), order(1, "a", "b"), b"k")
     assert producer.flush(30) == 0
-    assert waiting(made)  # Before it is committed as well: its markers stand there only after its writer was told.
+    # Before it is committed as well: its markers stand there only after its writer was told.
+    assert lag(made, topics.PURCHASES, "cobuy")
     producer.commit_transaction(30)
-    assert waiting(made)
+    assert lag(made, topics.PURCHASES, "cobuy")
     with service(made, tmp_path):
         wait_for(lambda: drained(made))
 
