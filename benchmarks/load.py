@@ -2,7 +2,8 @@
 
 First a short ramp finds the rate that the machine carries; then a day of so many minutes is played, whose mean rate is
 `--share` of that. Writes load.json and load.png: the rate that comes in, the lag of every topic, the memory of every
-process. Memory is the resident set; of PostgreSQL, whose processes share theirs, the proportional set of all.
+process. Memory is the resident set; of PostgreSQL, what its processes have for themselves: the buffers that they share
+have a fixed size, and are filled as pages are first read.
 
 The day holds when lag was zero again after every burst, no model call met its deadline, there were no dead letters, no
 process ended, and no process grew after its warm-up. The co-buy service's tables are in memory and hold every pair and
@@ -40,7 +41,7 @@ from services.common.settings import Settings
 _SAMPLE_SECONDS = 5.0
 #: A step of the ramp: its length, and the longest drain after it. Faust commits every three seconds and gauges of lag
 #: are five seconds old at the most, so even an idle pipeline takes some seconds to show that it is empty.
-_RAMP_SECONDS, _RAMP_DRAIN = 20.0, 12.0
+_RAMP_SECONDS, _RAMP_DRAIN = 60.0, 12.0
 _RAMP_FROM, _RAMP_BY = 50.0, 1.5
 #: Calm is when no more waits than comes in so many seconds of the usual rate, for the same reasons.
 _CALM_SECONDS = 10.0
@@ -128,7 +129,7 @@ def _mib(name: str, pid: int) -> float:
     total = 0.0
     for part in parts:
         with suppress(psutil.NoSuchProcess):  # A connection that has just ended.
-            total += float(part.memory_full_info().pss)
+            total += float(part.memory_full_info().uss)
     return total / 2**20
 
 
@@ -174,18 +175,20 @@ def _drained(watch: Watch, shop: Shop, settings: Settings, seconds: float) -> fl
 
 
 def capacity(watch: Watch, shop: Shop, settings: Settings) -> float:
-    """Purchases a second that leave hardly anything waiting: the last step of a ramp that did."""
+    """Purchases a second that can last: the most over a ramp's steps, each by the time until none of it waited."""
     rate, carried = _RAMP_FROM, 0.0
     while True:
+        sent = shop.sent
         shop.start(lambda rate=rate: rate)  # type: ignore[misc]
         last = _played(watch, shop, _RAMP_SECONDS)[-1]
         shop.stop()
         drained = _drained(watch, shop, settings, 300)
         waiting = max(last.lag, key=last.lag.__getitem__, default="")
         print(f"ramp: {rate:.0f} purchases/s, drained {drained:.0f} s later; most waited in {waiting}", flush=True)
+        carried = max(carried, (shop.sent - sent) / (_RAMP_SECONDS + drained))
         if drained > _RAMP_DRAIN:
-            return carried or rate / 2
-        carried, rate = rate, rate * _RAMP_BY
+            return carried
+        rate *= _RAMP_BY
 
 
 def day(watch: Watch, shop: Shop, usual: float, seconds: float) -> Sequence[Sample]:
