@@ -140,10 +140,10 @@ def measure_at(parts: Parts, count: int, seconds: float) -> list[Row]:
         p99 = {name: _steady(port, seconds, paths) for name, (paths, _) in kinds.items()}
     measured = f"{ratio:.2f} ({1000 * ours:.2f} against {1000 * bare:.2f} ms)"
     said = ", ".join(f"{name} {1000 * p99[name]:.0f} ms (goal {1000 * goal:.0f})" for name, (_, goal) in kinds.items())
+    fast = all(p99[name] <= goal for name, (_, goal) in kinds.items())
     return [
         Row("explorer.lookup", "at most 3 times the bare statement, same driver", measured, ratio <= 3),
-        # Another machine has other milliseconds: told, not judged.
-        Row("explorer.p99", f"info: p99 at {_RATE} requests/s, {count:,} intentions", said, True),
+        Row("explorer.p99", f"p99 at {_RATE} requests/s on two cores, {count:,} intentions", said, fast),
     ]
 
 

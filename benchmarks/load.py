@@ -5,7 +5,8 @@ First a short ramp finds the rate that the machine carries; then a day of so man
 process. Memory is the resident set; of PostgreSQL, what its processes have for themselves: the buffers that they share
 have a fixed size, and are filled as pages are first read.
 
-The day holds when lag was zero again after every burst, no model call met its deadline, there were no dead letters, no
+The day holds when lag was zero again after every burst (not more than ten seconds of the usual rate: reports are some
+seconds old) and after the day, no model call met its deadline, there were no dead letters, no
 process ended, and no process grew after its warm-up. The co-buy service's tables are in memory and hold every pair and
 every customer that was ever seen: its growth is told by entry, and not counted as a leak.
 """
@@ -223,10 +224,12 @@ def recoveries(samples: Sequence[Sample], seconds: float, most: float) -> list[f
     """Seconds from each burst's beginning until at most `most` records wait in any topic; None where never."""
     began = samples[0].seconds - _SAMPLE_SECONDS
     starts = [began + seconds * (0.25 + 0.1875 * number) for number in range(4)]
+    topics_ = {topic for sample in samples for topic in sample.lag}
     found: list[float | None] = []
     for start, end in zip(starts, [*starts[1:], began + 10 * seconds], strict=True):
         during = [s for s in samples if start + 0.0075 * seconds + _SAMPLE_SECONDS < s.seconds < end]
-        calm = (s.seconds - start for s in during if max(s.lag.values(), default=0.0) <= most)
+        # A process that did not answer has said nothing of its topics.
+        calm = (s.seconds - start for s in during if s.lag.keys() >= topics_ and max(s.lag.values()) <= most)
         found.append(next((round(one, 1) for one in calm), None))
     return found
 

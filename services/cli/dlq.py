@@ -20,7 +20,7 @@ from services.common.errors import printable, reason_label
 from services.common.settings import Settings
 
 if TYPE_CHECKING:
-    from services.common.dead_letter_queue import Letter
+    from services.common.dead_letter_queue import Letter, Place
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list by reason, show decoded, replay when mended, purge.")
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")]
@@ -148,11 +148,14 @@ def replay(
 
     _check_said(topic, reason, offset)
     settings = settings_for(data_dir)
-    letters = list(_chosen(settings, topic, reason, offset, waiting=True))
     # All are mended before the first is sent: a command that fails on one sends nothing.
-    mended = {one.place: _edited(one, edit) for one in letters} if edit else {}
+    letters = _chosen(settings, topic, reason, offset, waiting=True)
+    mended: dict[Place, Message] = {}
+    if edit:
+        mended = {one.place: _edited(one, edit) for one in letters}
+        letters = (one for one in _chosen(settings, topic, reason, offset) if one.place in mended)
     if dry_run:
-        print(f"{len(letters)} would be sent")
+        print(f"{sum(1 for _ in letters)} would be sent")
         return
     try:
         sent = dlq.replay(settings, letters, (lambda one: mended[one.place]) if edit else None)
@@ -178,8 +181,8 @@ def purge(
 
     _check_said(topic, reason, offset)
     settings = settings_for(data_dir)
-    letters = list(_chosen(settings, topic, reason, offset))
-    print(f"{len(letters)} would be purged" if dry_run else f"{dlq.purge(settings, letters)} purged")
+    letters = _chosen(settings, topic, reason, offset)
+    print(f"{sum(1 for _ in letters)} would be purged" if dry_run else f"{dlq.purge(settings, letters)} purged")
 
 
 def _check_said(topic: str, reason: str, offset: list[int] | None) -> None:

@@ -50,6 +50,7 @@ def query(
     """Intentions by product, pair, relation or score, best first. Example: kb query --product B00002N5EX --accepted"""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from services.common import kb
     from services.common.relations import BY_NAME
@@ -65,7 +66,9 @@ def query(
     table = Table("score", "kept", "first", "second", "because")
     for row in rows:
         kept = "yes" if row["accepted"] else "no"
-        table.add_row(f"{row['score']:.2f}", kept, row["title_a"][:40], row["title_b"][:40], row["sentence"][:100])
+        # Brackets in a shop's titles are no markup.
+        said = Text(row["title_a"][:40]), Text(row["title_b"][:40]), Text(row["sentence"][:100])
+        table.add_row(f"{row['score']:.2f}", kept, *said)
     Console().print(table)
     if any(speaks_in(row["generator_model"]) for row in rows):
         print(NOTICE)

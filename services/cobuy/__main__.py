@@ -29,8 +29,14 @@ def main() -> int:
         return exit_code("cobuy", error)
     from mode import Worker
 
-    Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False).execute_from_commandline()
-    return 0
+    worker = Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit:
+        if not health.trouble:
+            raise
+    print(f"{NAME}: {health.trouble}", file=sys.stderr)
+    return BAD_INPUT
 
 
 if __name__ == "__main__":

@@ -2,20 +2,23 @@
 
     purchases ─ by customer ─ baskets ─ pair occurrences ─ support ─ cobuys
 
-At least once, by Faust's own offsets: an agent's body never raises (Faust would skip what it was at), output is
-acknowledged before a table is updated, and everything that may come again counts once: an order per pair.
+At least once, by Faust's own offsets: an agent's body never raises (Faust would skip what it was at), a record is done
+only when all that it makes is acknowledged and its table updated, and everything that may come again counts once: an
+order per pair.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import faust
 from aiokafka.errors import MessageSizeTooLargeError  # type: ignore[import-untyped]
+from confluent_kafka import KafkaException
 from mindstream.events.v1 import dead_letter_pb2 as reasons
 from mindstream.events.v1.cobuy_pb2 import CoBuy, PairOccurrence
 from mindstream.events.v1.purchase_pb2 import Purchase
@@ -28,7 +31,7 @@ from services.cobuy.purchases import customer_key, pseudonymous, purchase
 from services.cobuy.recovery import RestingConsumer, RestingTableManager
 from services.cobuy.security import broker_credentials
 from services.cobuy.support import Support
-from services.common import metrics, topics, tracing
+from services.common import kafka, metrics, topics, tracing
 from services.common.dead_letters import cut, dead_letter
 from services.common.delays import Delays
 from services.common.errors import EventFault, TooLarge, one_line, reason_label
@@ -42,8 +45,8 @@ NAME = "cobuy"
 _log = logging.getLogger(__name__)
 #: Records on their way to Kafka at once, for one order.
 _SENT_AT_ONCE = 500
-#: Age at which what is known of the topics is asked anew, milliseconds.
-_METADATA_MS = 5000
+#: Age at which what is known of the topics is asked anew, milliseconds; and between two looks of our own.
+_METADATA_MS, _TOPICS_SECONDS = 5000, 5.0
 
 
 def build(settings: Settings, health: Health) -> Any:
@@ -121,6 +124,7 @@ class Cobuy:
             self._agent(topic, step)
         metrics.begin(NAME, [topic.name(settings) for topic, _ in steps])
         app.task(self._beat)
+        app.task(self._watch_topics)
 
     def _agent(self, topic: topics.Topic, step: Callable[[Record], Awaitable[str]]) -> None:
         channel = self._app.topic(
@@ -128,6 +132,8 @@ class Cobuy:
         )
 
         async def agent(stream: Any) -> None:
+            # By itself Faust acknowledges an event that is cut short, too: at every end, and every rebalance.
+            stream.enable_acks = False
             async for event in stream.events():
                 record = _record(event)
                 metrics.RECORDS_IN.labels(NAME, record.topic).inc()
@@ -136,6 +142,7 @@ class Cobuy:
                     outcome = await self._guarded(step, record)
                     span.says("mindstream.outcome", outcome)
                 metrics.RECORDS_DONE.labels(NAME, record.topic, outcome).inc()
+                await stream.ack(event)
 
         self._app.agent(channel, name=f"cobuy.{topic.base}")(agent)
 
@@ -281,6 +288,19 @@ class Cobuy:
             if recovered:
                 await self._report_lag(consumer)
             await self._app.sleep(0.2)
+
+    async def _watch_topics(self) -> None:
+        """End the service when its topics are not what they must be: a key's records would be counted in two places."""
+        while not self._app.should_stop:
+            await self._app.sleep(_TOPICS_SECONDS)
+            try:
+                trouble = await asyncio.to_thread(kafka.topics_trouble, self._settings, topics_needed(self._settings))
+            except KafkaException:
+                continue  # It is away, which others say.
+            if trouble:
+                self._health.trouble = trouble
+                signal.raise_signal(signal.SIGTERM)
+                return
 
     async def _report_lag(self, consumer: RestingConsumer) -> None:
         behind = consumer.behind()

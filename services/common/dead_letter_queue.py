@@ -7,8 +7,9 @@ purged has such a marker too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -27,6 +28,10 @@ REPLAYED, PURGED = "mindstream-dlq-replayed", "mindstream-dlq-purged"
 _SECONDS = 30.0
 #: Letters marked in one transaction: librdkafka holds 100,000 records at the most.
 _MARKED_AT_ONCE = 10_000
+
+
+#: A letter's topic, which has one partition, and its offset.
+Place = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class Letter:
     replayed: bool
 
     @property
-    def place(self) -> tuple[str, int]:
-        """Where it stands: its topic, which has one partition, and its offset."""
+    def place(self) -> Place:
+        """Where it stands."""
         return self.queue.name, self.record.offset
 
     @property
@@ -96,10 +101,13 @@ def queues(settings: Settings) -> list[Queue]:
 def letters(settings: Settings, queue: Queue) -> Iterator[Letter]:
     """All letters of a queue that were not purged, oldest first.
 
+    It is read twice, for its markers and for its letters: they are kept for ever, and may be many and large.
+
     Raises:
         KafkaException: no such topic, or the broker does not answer.
     """
-    return _of(queue, list(kafka.read_all(settings, queue.name)))
+    bare = [record for record in _without_events(kafka.read_all(settings, queue.name)) if is_marker(record)]
+    return _of(queue, bare, kafka.read_all(settings, queue.name))
 
 
 def newest(settings: Settings, queue: Queue, most: int) -> Iterator[Letter]:
@@ -108,12 +116,17 @@ def newest(settings: Settings, queue: Queue, most: int) -> Iterator[Letter]:
     Raises:
         KafkaException: no such topic, or the broker does not answer.
     """
-    bare = (replace(record, value=b"") for record in kafka.read_all(settings, queue.name, last=most))
-    return _of(queue, list(bare))
+    bare = list(_without_events(kafka.read_all(settings, queue.name, last=most)))
+    return _of(queue, bare, bare)
 
 
-def _of(queue: Queue, records: list[Record]) -> Iterator[Letter]:
-    replayed, purged = _marked(records, REPLAYED), _marked(records, PURGED)
+def _without_events(records: Iterable[Record]) -> Iterator[Record]:
+    return (replace(record, value=b"") for record in records)
+
+
+def _of(queue: Queue, markers: Iterable[Record], records: Iterable[Record]) -> Iterator[Letter]:
+    markers = list(markers)
+    replayed, purged = _marked(markers, REPLAYED), _marked(markers, PURGED)
     for record in records:
         if record.offset not in purged and not is_marker(record):
             yield Letter(queue, record, dead_letters.read(record), record.offset in replayed)
@@ -146,17 +159,24 @@ def replay(settings: Settings, chosen: Iterable[Letter], edit: Edit | None = Non
         CutLetter: one is not whole and there is no edit; nothing is sent.
         WorldFault: Kafka did not take one, or another replay took over; what was sent before is sent and marked.
     """
-    waiting = [letter for letter in chosen if not letter.replayed]
-    for letter in waiting if edit is None else ():
-        if letter.cut_from is not None:
+    waiting: set[Place] = set()
+    queues_: dict[str, Queue] = {}
+    for letter in chosen:
+        if letter.replayed:
+            continue
+        if edit is None and letter.cut_from is not None:
             raise CutLetter(
                 f"{letter.queue.name}/{letter.record.offset} is cut (of {letter.cut_from} bytes): it can be sent only "
                 "with an edit; nothing was sent"
             )
+        waiting.add(letter.place)
+        queues_[letter.queue.name] = letter.queue
     sent = 0
     try:
-        producer, waiting = _alone(settings, waiting)
-        for letter in waiting:
+        producer = _alone(settings)
+        for letter in _again(settings, queues_.values(), waiting):
+            if letter.replayed:
+                continue
             value, headers = _mended(letter, edit)
             producer.begin_transaction()
             producer.produce(letter.facts.topic, value, letter.record.key, headers=headers)  # type: ignore[arg-type]
@@ -176,44 +196,52 @@ def purge(settings: Settings, chosen: Iterable[Letter]) -> int:
     Raises:
         WorldFault: Kafka did not take it, or a replay took over; what was marked before is purged.
     """
+    places: set[Place] = set()
+    queues_: dict[str, Queue] = {}
+    for letter in chosen:
+        places.add(letter.place)
+        queues_[letter.queue.name] = letter.queue
+    marked = 0
     try:
-        producer, found = _alone(settings, chosen, also_replayed=True)
-        for start in range(0, len(found), _MARKED_AT_ONCE):
+        producer = _alone(settings)
+        found = _again(settings, queues_.values(), places)
+        while part := list(islice(map(_without_event, found), _MARKED_AT_ONCE)):
             producer.begin_transaction()
-            for letter in found[start : start + _MARKED_AT_ONCE]:
+            for letter in part:
                 _mark(producer, letter, PURGED)
             producer.commit_transaction(_SECONDS)
-        for queue in _queues_of(found):
+            marked += len(part)
+        for queue in queues_.values():
             _free(settings, queue)
     except KafkaException as error:
         raise WorldFault("kafka", f"purge: {error.args[0].str()}") from None
-    return len(found)
+    return marked
 
 
-def _alone(
-    settings: Settings, chosen: Iterable[Letter], *, also_replayed: bool = False
-) -> tuple[Producer, list[Letter]]:
-    """A producer of transactions that no other replay or purge has beside it; those letters that are still to be dealt
-    with.
-
-    Looked up anew: while the letters were read and mended, another run may have sent them, or a killed one's last
-    transaction may have been completed. From here on nobody who began before us can commit.
-    """
+def _alone(settings: Settings) -> Producer:
+    """A producer of transactions that no other replay or purge has beside it: nobody who began before can commit."""
     name = f"{settings.topic_prefix}mindstream.dlq.replay"
     # What librdkafka would log of a run that was overtaken is said in one line by what is raised.
     silent = {"log_level": 0, "error_cb": lambda _: None}
     producer = Producer(kafka.producer_config(settings, **{"transactional.id": name}, **silent))
     producer.init_transactions(_SECONDS)
-    chosen = list(chosen)
-    places: set[tuple[str, int]] = set()
-    for queue in _queues_of(chosen):
-        there = [one for one in letters(settings, queue) if also_replayed or not one.replayed]
-        places |= {one.place for one in there}
-    return producer, [letter for letter in chosen if letter.place in places]
+    return producer
 
 
-def _queues_of(some: Iterable[Letter]) -> Iterable[Queue]:
-    return {letter.queue.name: letter.queue for letter in some}.values()
+def _again(settings: Settings, some: Iterable[Queue], places: Container[Place]) -> Iterator[Letter]:
+    """The letters that stand there, read anew.
+
+    While they were chosen and mended, another run may have sent them, or a killed one's last transaction may have been
+    completed.
+    """
+    for queue in some:
+        for letter in letters(settings, queue):
+            if letter.place in places:
+                yield letter
+
+
+def _without_event(letter: Letter) -> Letter:
+    return replace(letter, record=replace(letter.record, value=b""))
 
 
 def _mark(producer: Producer, letter: Letter, marker: str) -> None:
@@ -223,10 +251,11 @@ def _mark(producer: Producer, letter: Letter, marker: str) -> None:
 
 def _free(settings: Settings, queue: Queue) -> None:
     """Delete a queue's records before the first letter that is still to be kept."""
-    records = list(kafka.read_all(settings, queue.name))  # Once: what comes after it is kept.
+    records = list(_without_events(kafka.read_all(settings, queue.name)))  # Once: what comes after it is kept.
     if not records:
         return
-    end = next((letter.record.offset for letter in _of(queue, records)), records[-1].offset + 1)
+    first = next((letter.record.offset for letter in _of(queue, records, records)), None)
+    end = records[-1].offset + 1 if first is None else first
     client = kafka.admin(settings)  # Kept: its futures die with it.
     place = TopicPartition(queue.name, records[-1].partition, end)
     for done in client.delete_records([place], request_timeout=_SECONDS).values():

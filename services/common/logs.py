@@ -17,6 +17,8 @@ from services.common.settings import Settings
 
 #: At DEBUG these write all they send: records with their customers, SASL's passwords, every prompt and picture.
 _TALKATIVE = ("aiokafka", "faust", "openai")
+#: At INFO this one writes the address of every picture, whose query may be its key.
+_MORE_TALKATIVE = ("httpx",)
 
 
 def _context() -> dict[str, str]:
@@ -53,6 +55,8 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
+    for name in _MORE_TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def where(bug: BaseException) -> str:

@@ -47,5 +47,6 @@ def normalised(cobuy: CoBuy) -> CoBuy:
     first, second = _in_order(a, b)
     out = CoBuy()
     out.CopyFrom(cobuy)
+    out.DiscardUnknownFields()  # Nobody reads them, and they may be long.
     out.product_a, out.product_b, out.pair_id = first, second, _joined(first, second)
     return out

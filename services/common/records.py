@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -193,6 +193,18 @@ def check_record(record: Record, limit: int) -> None:
     else:
         return
     raise EventFault(reasons.DEAD_LETTER_REASON_TOO_LARGE, message)
+
+
+def check_outputs(outputs: Iterable[Output], limit: int) -> None:
+    """Check what is written for an event.
+
+    Raises:
+        EventFault: a record that whoever reads it would refuse for its size.
+    """
+    for one in outputs:
+        if len(one.value) > limit:
+            message = f"makes a record of {len(one.value)} bytes for {one.topic}; at most {limit}"
+            raise EventFault(reasons.DEAD_LETTER_REASON_TOO_LARGE, message)
 
 
 def invalid(message: str) -> EventFault:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -322,6 +323,11 @@ class Settings(BaseSettings):
         description="Header in which the proxy says who comes, such as X-Forwarded-User; thumbs behind a proxy need "
         "it.",
     )
+    explorer_trusted_proxies: CommaList = Field(
+        "",
+        description="Addresses or networks of proxies before it, comma-separated, whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed; without them all who come by a proxy are one client.",
+    )
     explorer_rate: float = Field(
         50.0, ge=0, description="Requests a second that one client's address may make, twice as many at once; 0: any."
     )
@@ -360,6 +366,13 @@ class Settings(BaseSettings):
     def _not_to_be_guessed(cls, value: SecretStr) -> SecretStr:
         if 0 < len(value.get_secret_value()) < _KEY_CHARACTERS:
             raise ValueError(f"shorter than {_KEY_CHARACTERS} characters (make one: openssl rand -hex 32)")
+        return value
+
+    @field_validator("explorer_trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for one in filter(None, map(str.strip, value.split(","))):
+            ip_network(one)  # Its error names what is wrong.
         return value
 
     @field_validator("media_url", "datasets_url")

@@ -42,9 +42,9 @@ async def run(settings: Settings) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Who is asked for by a proxy says so, and whoever else could is kept away by it.
-        proxy_headers=settings.explorer_auth == "proxy",
-        forwarded_allow_ips="*" if settings.explorer_auth == "proxy" else None,
+        # A client is the last address that a trusted proxy names: those before it anybody can send.
+        proxy_headers=bool(settings.explorer_trusted_proxies),
+        forwarded_allow_ips=settings.explorer_trusted_proxies,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         timeout_keep_alive=30,
         http="httptools",

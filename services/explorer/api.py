@@ -36,6 +36,8 @@ def _storable(text: str) -> str:
     return text
 
 
+#: Seconds that a program waits for counts of the whole KB.
+_COUNTS_WAIT = 10.0
 _NO_NUL = r"^[^\x00]*$"
 Text = Annotated[str, AfterValidator(_storable)]
 Id = Annotated[Text, Query(min_length=1, max_length=ID_CHARACTERS, pattern=_NO_NUL)]
@@ -185,7 +187,7 @@ async def search(
 @router.get("/stats", response_model=models.Counts, tags=["the KB"])
 async def stats(request: Request, asked: Asked) -> Response:
     """Counts of the whole KB, and by relation how many are kept."""
-    return reply(request, await asked.counts())
+    return reply(request, await asked.counts(_COUNTS_WAIT))
 
 
 class Basket(BaseModel):

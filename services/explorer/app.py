@@ -110,14 +110,17 @@ async def _watch(database: Database, health: Health) -> None:
     health.started = health.assigned = True
     looked = False
     while True:
-        health.trouble = await database.trouble()
-        if not health.trouble and not looked:
-            looked = True
-            if await database.may_write():
+        try:
+            await database.look()
+            health.trouble = ""
+            if not looked and await database.may_write():
                 _log.warning(
                     "its role could write to the KB, which it never does: give it one that reads only "
                     "(MINDSTREAM_EXPLORER_DSN, docs/security.md)"
                 )
+            looked = True
+        except WorldFault as fault:
+            health.trouble = str(fault)
         health.answering = not health.trouble
         health.last_poll = time.monotonic()
         await asyncio.sleep(_HEALTH_SECONDS)

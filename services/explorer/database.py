@@ -57,8 +57,12 @@ class Database:
         """Disconnect."""
         await self._pool.close()
 
-    async def rows(self, statement: str, values: Any = None, prepare: bool | None = None) -> list[Row]:
+    async def rows(
+        self, statement: str, values: Any = None, prepare: bool | None = None, seconds: float = 0.0
+    ) -> list[Row]:
         """All rows of a statement; with `prepare` false it is planned for its values each time.
+
+        `seconds` is how long it may take, where that is longer than others may.
 
         Raises:
             WorldFault: the database is away or busy, or holds no KB.
@@ -66,13 +70,13 @@ class Database:
         try:
             with world_faults():
                 try:
-                    return await self._execute(statement, values, prepare)
+                    return await self._execute(statement, values, prepare, seconds)
                 except (PoolTimeout, psycopg.errors.QueryCanceled):
                     raise
                 except (psycopg.OperationalError, psycopg.InterfaceError):
                     # A server that was started again has closed all connections: reading again harms nobody.
                     await self._pool.check()
-                    return await self._execute(statement, values, prepare)
+                    return await self._execute(statement, values, prepare, seconds)
         except _NO_KB:
             raise WorldFault(
                 "database", "the database holds no KB that this explorer knows: the sink makes it when it starts"
@@ -82,19 +86,23 @@ class Database:
         """The first row; None where there is none."""
         return next(iter(await self.rows(statement, values)), None)
 
-    async def trouble(self) -> str:
-        """Why the KB cannot be read; empty when it can."""
-        try:
-            await self.rows("SELECT words, who FROM kb.intentions, kb.feedback LIMIT 0")
-        except WorldFault as fault:
-            return str(fault)
-        return ""
+    async def look(self) -> None:
+        """Read of the KB, but no rows.
+
+        Raises:
+            WorldFault: why it cannot be read.
+        """
+        await self.rows("SELECT words, who FROM kb.intentions, kb.feedback LIMIT 0")
 
     async def may_write(self) -> bool:
         """Whether its role could write to the KB, which nobody here needs."""
         found = await self.row("SELECT has_table_privilege('kb.intentions', 'INSERT, UPDATE, DELETE, TRUNCATE') AS may")
         return bool(found and found["may"])
 
-    async def _execute(self, statement: str, values: Any, prepare: bool | None) -> list[Row]:
+    async def _execute(self, statement: str, values: Any, prepare: bool | None, seconds: float) -> list[Row]:
         async with self._pool.connection() as connection:
-            return await (await connection.execute(statement.encode(), values, prepare=prepare)).fetchall()
+            if not seconds:
+                return await (await connection.execute(statement.encode(), values, prepare=prepare)).fetchall()
+            async with connection.transaction():
+                await connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(1000 * seconds))])
+                return await (await connection.execute(statement.encode(), values)).fetchall()

@@ -132,6 +132,8 @@ def _network(client: str) -> str:
         address = ipaddress.ip_address(client)
     except ValueError:
         return client
+    if address.version == 6 and address.ipv4_mapped:  # Of IPv4, on a socket that listens for both.
+        address = address.ipv4_mapped
     if address.version == 4:
-        return client
+        return str(address)
     return str(ipaddress.ip_network((address, 64), strict=False))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -88,7 +87,7 @@ class Guard:
                 metrics.EXPLORER_SECONDS.labels(route).observe(time.perf_counter() - began)
 
     def _refusal(self, request: Request) -> Response | None:
-        headers, path = request.headers, request.url.path
+        headers, path = request.headers, request.scope["path"]
         if not self._gate.knows_host(headers.get("host", "")):
             return problem(request, 400, "without authentication this explorer answers to loopback's own names only")
         wait = self._gate.wait(request.client.host if request.client else "")
@@ -96,7 +95,8 @@ class Guard:
             return problem(request, 429, "too many requests", {"Retry-After": str(math.ceil(wait))})
         if request.method not in _ASKING and foreign(headers):
             return problem(request, 403, "another site's page asks for this")
-        if not path.startswith(_OPEN) and not self._gate.admits(headers.get("authorization", ""), _session(headers)):
+        shown = headers.get("authorization", ""), request.cookies.get(COOKIE, "")
+        if not path.startswith(_OPEN) and not self._gate.admits(*shown):
             if wants_json(path):
                 return problem(request, 401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
             return RedirectResponse("/login", 303)
@@ -115,13 +115,3 @@ def foreign(headers: Headers) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     return origin is not None and origin.partition("://")[2] != headers.get("host")
-
-
-def _session(headers: Headers) -> str:
-    if "cookie" not in headers:
-        return ""
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return cookie.value if cookie else ""

@@ -29,6 +29,8 @@ class Live:
         self._queries, self._pipeline, self._most = queries, pipeline, most
         self._readers: set[asyncio.Queue[str]] = set()
         self._follower: asyncio.Task[None] | None = None
+        #: What was told last of the pipeline, for whoever comes.
+        self._flow = ""
 
     @property
     def full(self) -> bool:
@@ -42,7 +44,7 @@ class Live:
         if self._follower is None or self._follower.done():
             self._follower = asyncio.create_task(self._follow())
         try:
-            yield "retry: 3000\n\n"
+            yield "retry: 3000\n\n" + self._flow
             while True:
                 try:
                     yield await asyncio.wait_for(queue.get(), _ALIVE_SECONDS)
@@ -59,7 +61,7 @@ class Live:
                 await self._follower
 
     async def _follow(self) -> None:
-        position, flow = "", ""
+        position = ""
         while self._readers:
             try:
                 if not position:
@@ -67,21 +69,28 @@ class Live:
                 rows, position = await self._queries.changes(position, _AT_ONCE)
                 for row in rows:
                     if row["text"]:
-                        self._tell("intention", _said(row))
+                        self._tell(_event("intention", _said(row)))
+                if len(rows) == _AT_ONCE:  # More comes than can be read: what is shown stays the newest.
+                    position = await self._queries.now()
+                trouble = ""
             except WorldFault as fault:
-                self._tell("trouble", {"why": str(fault)})
+                trouble = str(fault)
             answer = await self._pipeline.flow()
-            if (told := json.dumps([answer.found, answer.trouble])) != flow:
-                flow = told
-                self._tell("flow", {"stages": answer.found, "trouble": answer.trouble})
+            flow = _event("flow", {"stages": answer.found, "trouble": trouble or answer.trouble})
+            if flow != self._flow:
+                self._flow = flow
+                self._tell(flow)
             await asyncio.sleep(_SECONDS)
 
-    def _tell(self, event: str, data: Any) -> None:
-        text = f"event: {event}\ndata: {json.dumps(data)}\n\n"
+    def _tell(self, text: str) -> None:
         for queue in self._readers:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(text)
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from services.common import kb
+from services.common.errors import WorldFault
 from services.common.media import MediaStore, is_digest
 from services.common.pairs import pair_id
 from services.common.relations import BY_NAME, RELATIONS
@@ -28,12 +30,17 @@ _COBOUGHT, _NEWEST, _FOUND, _OF_RELATION = 24, 12, 20, 50
 #: Reasons of each relation on a product's page.
 _REASONS = 4
 _MOST_LETTERS = 200
+#: Seconds that a page waits for counts of the whole KB.
+_WAIT = 1.5
 
 
 @router.get("/")
 async def home(request: Request, asked: Asked, q: Annotated[Text, Query()] = "") -> Response:
     """Search, with some of what is there."""
-    counts, newest = await asyncio.gather(asked.counts(), asked.newest(_NEWEST * len(RELATIONS)))
+    newest = await asked.newest(_NEWEST * len(RELATIONS))
+    counts = None  # A large KB is counted for a while.
+    with contextlib.suppress(WorldFault):
+        counts = await asked.counts(_WAIT)
     return page(request, "home.html", counts=counts, newest=_varied(newest), q=q[:MOST_CHARACTERS])
 
 
@@ -76,15 +83,16 @@ async def pair(
         titles = await asked.titles([a, b])
         return page(request, "unknown.html", 404, what="pair", named=f"{a} + {b}", titles=titles, a=a, b=b)
     rows: list[dict[str, Any]] = found["intentions"]
-    judged = rows[0]["threshold"] if rows else 0.5
-    chosen = judged if threshold is None else threshold
+    # As each was judged, which may have been at several thresholds or by a verdict alone, until another one is asked.
+    stay = {row["intention_id"]: row["accepted"] if threshold is None else row["score"] >= threshold for row in rows}
+    judged = sorted({row["threshold"] for row in rows}) or [0.5]
     groups = [
         (relation, [row for row in rows if row["relation"] == relation.name])
         for relation in sorted(RELATIONS, key=lambda one: _first(rows, one.name))
     ]
-    kept = sum(row["score"] >= chosen for row in rows)
     return page(
-        request, "pair.html", pair=found, groups=groups, threshold=chosen, judged=judged, kept=kept,
+        request, "pair.html", pair=found, groups=groups, stay=stay, judged=judged,
+        threshold=judged[0] if threshold is None else threshold,
         people={row["intention_id"]: row for row in people}, told=told, judging=bool(who),
         nameless=feedback.wanted and not who and feedback.by_login, longest=kb.REASON_CHARACTERS,
     )  # fmt: skip
@@ -108,7 +116,7 @@ async def judge(request: Request, asked: Asked) -> Response:
 @router.get("/relations")
 async def relations(request: Request, asked: Asked) -> Response:
     """All relations with their counts."""
-    return page(request, "relations.html", counts=await asked.counts())
+    return page(request, "relations.html", counts=await asked.counts(_WAIT))
 
 
 @router.get("/relation")

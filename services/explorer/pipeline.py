@@ -1,27 +1,26 @@
 """The pipeline behind the KB, as Kafka tells it: what waits before each stage, and dead letters by reason.
 
-Both ask Kafka much, so an answer is kept for some seconds and is asked for once however many look; where Kafka is away
-the pages say so and show the rest.
+Both ask Kafka much, so an answer is kept for some seconds; where Kafka is away the pages say so and show the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
 from services.common import dead_letter_queue, kafka
-from services.common.errors import printable
+from services.common.errors import WorldFault, printable
 from services.common.lag import lags
 from services.common.settings import Settings
+from services.explorer.kept import Answer, Kept
 
 T = TypeVar("T")
 _SECONDS = 10.0
+_FIRST = "Kafka has not answered yet: look again in some seconds."
 #: A broker that does not answer in this time is away: no more is asked of it.
 _AWAY_SECONDS = 3.0
 #: Newest records of each dead-letter topic that are looked at.
@@ -29,55 +28,21 @@ LETTERS_LOOKED_AT = 1000
 _MESSAGE_CHARACTERS = 300
 
 
-@dataclass(frozen=True)
-class Answer(Generic[T]):
-    """What was found, or why nothing was."""
-
-    found: T | None
-    trouble: str = ""
-
-
-class _Kept(Generic[T]):
-    """One answer for all who ask within some seconds, made in a thread; nobody waits for it long."""
-
-    def __init__(self, ask: Callable[[], T], wait: float) -> None:
-        self._ask, self._wait = ask, wait
-        self._asking: asyncio.Task[None] | None = None
-        self._until = 0.0
-        self._answer: Answer[T] = Answer(None, "Kafka has not answered yet: look again in some seconds.")
-
-    async def get(self) -> Answer[T]:
-        if self._asking is None and time.monotonic() >= self._until:
-            self._asking = asyncio.create_task(self._answered())
-        if self._asking is not None:
-            await asyncio.wait({self._asking}, timeout=self._wait)
-        return self._answer
-
-    async def _answered(self) -> None:
-        try:
-            self._answer = Answer(await asyncio.to_thread(self._ask))
-        except KafkaException as error:
-            self._answer = Answer(None, f"Kafka: {printable(error.args[0].str())}")
-        finally:
-            self._until = time.monotonic() + _SECONDS
-            self._asking = None
-
-
 class Pipeline:
     """Questions to Kafka."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._flow = _Kept(self._ask_flow, wait=1.5)
-        self._letters = _Kept(self._ask_letters, wait=10.0)
+        self._flow = Kept(lambda: _asked(self._ask_flow), _SECONDS, _FIRST)
+        self._letters = Kept(lambda: _asked(self._ask_letters), _SECONDS, _FIRST)
 
     async def flow(self) -> Answer[list[dict[str, Any]]]:
         """Records that wait before each stage, upstream first."""
-        return await self._flow.get()
+        return await self._flow.get(wait=1.5)
 
     async def dead_letters(self) -> Answer[list[dict[str, Any]]]:
         """Of the newest dead letters of each reader: how many wait and were replayed, by topic, stage and reason."""
-        return await self._letters.get()
+        return await self._letters.get(wait=10.0)
 
     def _ask_flow(self) -> list[dict[str, Any]]:
         kafka.existing_topics(self._settings, _AWAY_SECONDS)
@@ -106,3 +71,15 @@ class Pipeline:
             }
             for key in sorted(messages, key=lambda key: (-waiting[key], key))
         ]
+
+
+async def _asked(ask: Callable[[], T]) -> T:
+    """What Kafka answers, in a thread.
+
+    Raises:
+        WorldFault: it is away.
+    """
+    try:
+        return await asyncio.to_thread(ask)
+    except KafkaException as error:
+        raise WorldFault("kafka", f"Kafka: {printable(error.args[0].str())}") from None

@@ -7,16 +7,18 @@ whole KB do not, and they are kept for a while.
 from __future__ import annotations
 
 import asyncio
-import time
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.common import kb
+from services.common.errors import WorldFault
 from services.common.pairs import pair_id
 from services.common.relations import RELATIONS, sentence
 from services.explorer.cursors import list_name, seal, unseal
 from services.explorer.database import Database, Row
+from services.explorer.kept import Kept
 
 #: Most intentions of one pair that are shown: twenty relations, several models and samples.
 _PAIR_ROWS = 1000
@@ -26,7 +28,8 @@ _PRODUCTS_LOOKED_AT = 100
 _PAGE_PAIRS, _BASKET_PAIRS = 24, 100
 #: A mistyped word must share this much of its letters with a known one: twice the common groups by all groups.
 _NEAR = 0.4
-_COUNTS_SECONDS = 15.0
+#: Counts are as old as this, and longest that they may take: all rows are read.
+_COUNTS_SECONDS, _COUNTING_SECONDS = 15.0, 300.0
 
 _PRODUCT = """
     SELECT product_id, title, image_digest, description, features, uses, content_digest, model_version, prompt_version,
@@ -155,8 +158,7 @@ class Queries:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._counts: tuple[float, dict[str, Any]] | None = None
-        self._counting = asyncio.Lock()
+        self._counts = Kept(self._counted, _COUNTS_SECONDS, "the KB is being counted: look again in some seconds")
 
     async def product(self, product: str) -> Row | None:
         """The newest snapshot of a product; None where the KB does not know it."""
@@ -306,25 +308,33 @@ class Queries:
         rows = await self._database.rows(_TITLES, {"products": list(products)})
         return {row["product_id"]: row for row in rows}
 
-    async def counts(self) -> dict[str, Any]:
-        """Counts of the whole KB and of each relation, at most some seconds old."""
-        async with self._counting:
-            if self._counts is None or time.monotonic() - self._counts[0] > _COUNTS_SECONDS:
-                all_, by_relation = await asyncio.gather(
-                    self._database.row(kb.COUNTS), self._database.rows(kb.RELATION_COUNTS)
-                )
-                known = {row["relation"]: row for row in by_relation}
-                none = {"intentions": 0, "accepted": 0, "mean_score": 0.0}
-                relations = [
-                    {**none, **known.get(one.name, {}), "relation": one.name, "phrase": one.phrase} for one in RELATIONS
-                ]
-                self._counts = time.monotonic(), {**(all_ or {}), "relations": relations}
-            return self._counts[1]
+    async def counts(self, wait: float) -> dict[str, Any]:
+        """Counts of the whole KB and of each relation, as they were lately.
+
+        Raises:
+            WorldFault: they were never counted, and are not within `wait` seconds.
+        """
+        answer = await self._counts.get(wait)
+        if answer.found is None:
+            raise WorldFault("database", answer.trouble)
+        return answer.found
 
     async def releases(self) -> dict[str, Any]:
         """When releases were published, by their id."""
         rows = await self._database.rows("SELECT release_id, published_at FROM kb.releases ORDER BY 2 DESC LIMIT 1000")
         return {row["release_id"]: row["published_at"] for row in rows}
+
+    async def _counted(self) -> dict[str, Any]:
+        all_, by_relation = await asyncio.gather(
+            self._database.rows(kb.COUNTS, seconds=_COUNTING_SECONDS),
+            self._database.rows(kb.RELATION_COUNTS, seconds=_COUNTING_SECONDS),
+        )
+        known = {row["relation"]: row for row in by_relation}
+        none = {"intentions": 0, "accepted": 0, "mean_score": 0.0}
+        relations = [
+            {**none, **known.get(one.name, {}), "relation": one.name, "phrase": one.phrase} for one in RELATIONS
+        ]
+        return {**all_[0], "relations": relations}
 
     async def _found(self, text: str, limit: int) -> Found:
         row = await self._database.row(_WORDS, {"text": text})
@@ -346,7 +356,7 @@ class Queries:
         near = {row["word"]: row["near"] for row in rows if row["near"] != row["word"]}
         if not near:
             return ""
-        return " ".join(near.get(word, word) for word in text.casefold().replace('"', " ").split())
+        return re.sub(r"\w+", lambda word: near.get(word[0], word[0]), text.casefold().replace('"', " "))
 
 
 def _reasoned(row: Row) -> Row:

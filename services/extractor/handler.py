@@ -15,14 +15,14 @@ from mindstream.inference.v1.feature_extractor_pb2 import ExtractRequest, Extrac
 from mindstream.inference.v1.feature_extractor_pb2_grpc import FeatureExtractorStub
 
 from services.common import metrics, titles, topics
-from services.common.errors import EventFault, Parked, ServerCrashed
+from services.common.errors import EventFault, Parked, ServerCrashed, WorldFault
 from services.common.ids import content_digest
 from services.common.media import MediaStore
 from services.common.modelcalls import call, open_channel
 from services.common.pairs import normalised as normalised_pair
 from services.common.postgres import migrate
 from services.common.readiness import database_trouble, model_trouble
-from services.common.records import Output, Record, check_id, decode, invalid, output
+from services.common.records import Output, Record, check_id, check_outputs, decode, invalid, output
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Result, Route, Stage
 from services.common.settings import Settings
@@ -117,20 +117,23 @@ class Extractor:
             return Result(outcome="duplicate", count=metrics.ADMISSION_DUPLICATES.labels(NAME).inc)
         try:
             made = await self._both(known[cobuy.product_a], known[cobuy.product_b], origin)
-        except (EventFault, ServerCrashed):
-            await self._store.release(cobuy.pair_id, list(known), version, origin)
+            featured = FeaturedCoBuy(
+                cobuy=cobuy,
+                product_a=made[0][0],
+                product_b=made[1][0],
+                source=record.source,
+                pipeline_version=version,
+                featured_at=now(),
+            )
+            outputs = [self._published(features, record) for features, first in made if first == origin]
+            name = topics.FEATURED.name(self._settings)
+            outputs.append(output(topics.FEATURED, name, cobuy.pair_id, featured, stage=NAME, cause=record))
+            check_outputs(outputs, self._settings.event_max_bytes)
+        except Exception as fault:
+            # It may become a dead letter; what waits for the world does not.
+            if isinstance(fault, ServerCrashed) or not isinstance(fault, WorldFault):
+                await self._store.release(cobuy.pair_id, list(known), version, origin)
             raise
-        featured = FeaturedCoBuy(
-            cobuy=cobuy,
-            product_a=made[0][0],
-            product_b=made[1][0],
-            source=record.source,
-            pipeline_version=version,
-            featured_at=now(),
-        )
-        outputs = [self._published(features, record) for features, first in made if first == origin]
-        name = topics.FEATURED.name(self._settings)
-        outputs.append(output(topics.FEATURED, name, cobuy.pair_id, featured, stage=NAME, cause=record))
         return Result(outputs, count=lambda: _count(featured))
 
     def _published(self, features: ProductFeatures, record: Record) -> Output:

@@ -202,10 +202,11 @@ _UPSERTS = {
     "pairs": "(pair_id) DO UPDATE SET support = excluded.support, first_seen = excluded.first_seen, "
     "last_seen = excluded.last_seen WHERE t.support < excluded.support",
     # By another filter, or at another threshold: the same one says the same, and what is sent again changes nothing.
-    # Of one that is not there yet all is written, and its first judgement then finds it there.
+    # Of one that is not there yet all is written, and its first judgement then finds it there. Whoever follows the
+    # KB's changes is told of it as of a new row.
     "rejudged": "(pair_id, intention_id) DO UPDATE SET score = excluded.score, accepted = excluded.accepted, "
     "threshold = excluded.threshold, filter_model = excluded.filter_model, filter_prompt = excluded.filter_prompt, "
-    "judged_at = excluded.judged_at WHERE (t.filter_model, t.filter_prompt, t.threshold) "
+    "judged_at = excluded.judged_at, written_xact = DEFAULT WHERE (t.filter_model, t.filter_prompt, t.threshold) "
     "IS DISTINCT FROM (excluded.filter_model, excluded.filter_prompt, excluded.threshold)",
     # The last of a person's verdicts, whichever comes first.
     "feedback": "(pair_id, intention_id, who) DO UPDATE SET up = excluded.up, reason = excluded.reason, "

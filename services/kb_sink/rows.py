@@ -65,8 +65,8 @@ def rows(record: Record) -> Rows:
         _time("generated_by.at", judged.generated_by.at), _time("judged_at", judged.judged_at),
     )  # fmt: skip
     pair, threshold = cobuy.pair_id, judged.threshold
-    for name, value in zip(COLUMNS["pairs"], (pair, cobuy.product_a, cobuy.product_b), strict=False):
-        check_key(name, value)
+    for product_id in (cobuy.product_a, cobuy.product_b):
+        check_key("pair's key", pair, product_id)
     intentions: list[tuple[Any, ...]] = []
     for one in judged.judged:
         i = one.intention

@@ -35,8 +35,9 @@ from tests.lvlm.fixtures import checkpoint, png
 __all__ = ["checkpoint", "database", "installation", "new_database"]
 pytestmark = pytest.mark.integration
 
-#: What judging again may change.
+#: What judging again may change. A search's words follow from what is kept; by `written_xact` the change is followed.
 _JUDGEMENT = ("score", "accepted", "threshold", "filter_model", "filter_prompt", "judged_at")
+_CHANGED = (*_JUDGEMENT, "words", "written_xact")
 _SAID = [Said(1, 2, "UsedFor", "eating soup", 0.9), Said(1, 2, "IsA", "", 0.0), Said(103, 104, "IsA", "", 0.0)]
 
 
@@ -50,8 +51,8 @@ def invoke(*arguments: str) -> Done:
 
 
 def kept(row: dict[str, Any]) -> str:
-    """What judging again may not change. A search's words follow from what is kept."""
-    return json.dumps({name: value for name, value in row.items() if name not in (*_JUDGEMENT, "words")}, default=str)
+    """What judging again may not change."""
+    return json.dumps({name: value for name, value in row.items() if name not in _CHANGED}, default=str)
 
 
 def test_a_stored_intention_is_the_message_that_it_came_in(database: str) -> None:
@@ -144,6 +145,8 @@ def test_a_kill_in_the_middle_and_a_second_run_leave_each_judgement_once(
         assert start(*command, "--resume").wait() == 0
         wait_for(drained, "all is judged again")
         after = table(database, "intentions")
+        # Whoever follows the KB is told of each.
+        assert min(int(row["written_xact"]) for row in after) > max(int(row["written_xact"]) for row in before)
         assert [kept(row) for row in after] == [kept(row) for row in before]
         ((name, prompt),) = {(row["filter_model"], row["filter_prompt"]) for row in after}
         assert (name.partition("@")[0], prompt) == (checkpoint.name, "filter/v1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from mindstream.events.v1.cobuy_pb2 import CoBuy
+from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
+from mindstream.events.v1.cobuy_pb2 import CoBuy, PairOccurrence
 from mindstream.events.v1.purchase_pb2 import Purchase
 
 from services.common import kafka, topics
 from services.common.dead_letters import value_bytes
 from services.common.lag import lag, lags
+from services.common.pairs import pair_id
 from services.common.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -157,6 +160,45 @@ def test_without_kafka_or_topics_it_ends_with_one_line(kafka: str, tmp_path: Pat
     lines = (tmp_path / "cobuy.log").read_text().strip().splitlines()
     assert len([line for line in lines if line.startswith("cobuy: ")]) == 1
     assert "Traceback" not in "".join(lines)
+
+
+def test_an_order_that_is_cut_short_by_sigterm_is_done_anew(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    made = settings(topic_partitions=1)
+    items = [f"p{number:03d}" for number in range(100)]
+    expected = {pair_id(*pair) for pair in itertools.combinations(items, 2)}
+
+    def occurred() -> set[str]:
+        records = kafka.read_all(made, topics.OCCURRENCES.name(made))
+        return {PairOccurrence.FromString(record.value).pair_id for record in records}
+
+    send(made, [(order(1, *items), [])])
+    with service(made, tmp_path, MINDSTREAM_COBUY_MAX_BASKET="100") as process:
+        wait_for(lambda: bool(occurred()))
+        process.terminate()
+        assert process.wait(60) == 0
+    assert len(occurred()) < len(expected), "it was over too soon for this to say anything"
+    with service(made, tmp_path, MINDSTREAM_COBUY_MAX_BASKET="100"):
+        wait_for(lambda: occurred() == expected)
+
+
+@pytest.mark.parametrize("change", ["grown", "deleted"])
+def test_topics_that_change_end_it_with_one_line(
+    settings: Callable[..., Settings], tmp_path: Path, change: str
+) -> None:
+    made = settings(topic_partitions=2)
+    send(made, [(order(1, "a", "b"), []), (order(2, "a", "b"), [])])
+    topic = topics.PURCHASES_BY_CUSTOMER.name(made)
+    with service(made, tmp_path, MINDSTREAM_TOPIC_PARTITIONS="2") as process:
+        wait_for(lambda: pairs(made) == ["a|b"])
+        client = kafka.admin(made)  # Kept: its futures die with it.
+        if change == "grown":
+            client.create_partitions([NewPartitions(topic, 4)])[topic].result(30)
+        else:
+            client.delete_topics([topic])[topic].result(30)
+        assert process.wait(90) == 2
+    said = (tmp_path / "cobuy.log").read_text()
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith(f"cobuy: {'' if change == 'grown' else 'no '}topic {topic}")
 
 
 def test_kill_9_loses_no_pair(settings: Callable[..., Settings], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from starlette.applications import Starlette
 
 from services.common import logs, tracing
 from services.common.records import Record
@@ -46,6 +47,16 @@ def test_text_names_them_at_its_end(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith(f"WARNING services.test: a line [event=cobuys-2-7 trace_id={TRACE}]")
     assert second.endswith("services.test: another")
+
+
+async def test_no_pictures_address_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    import httpx
+
+    logs.configure(Settings(log_level="DEBUG"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(Starlette())) as client:
+        answer = await client.get("http://shop.example/1.jpg?X-Amz-Signature=a-key-of-the-shop")
+    assert answer.status_code == 404
+    assert "a-key-of-the-shop" not in capsys.readouterr().err
 
 
 def test_the_level_is_a_setting_and_a_wrong_format_is_named(

@@ -81,7 +81,8 @@ def test_words_are_found_in_products_and_reasons(site: Explorer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("tripdo", "tripod"), ("Feedr", "feeder"), ("spoting scpe", "spotting scope")]
+    ("typed", "meant"),
+    [("tripdo", "tripod"), ("Feedr", "feeder"), ("spoting scpe", "spotting scope"), ("tripdo?", "tripod?")],
 )
 def test_near_words_are_found(site: Explorer, typed: str, meant: str) -> None:
     found = api(site, "search", q=typed)

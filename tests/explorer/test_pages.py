@@ -5,10 +5,11 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
+import psycopg
 import pytest
 
 from services.common.relations import RELATIONS
-from tests.explorer.conftest import HOSTILE, SHOP, Explorer, Filled
+from tests.explorer.conftest import HOSTILE, SHOP, Explorer, Filled, insert_pair, insert_product
 
 pytestmark = pytest.mark.integration
 PAGES = ("/", "/relations", "/relation?name=UsedFor", "/live", "/releases", "/dead-letters", "/docs", "/basket",
@@ -114,6 +115,25 @@ def test_a_pair_page_has_all_relations_and_what_stays(site: Explorer) -> None:
     assert "cobuys/0/" in seen.words
     assert "generator/v1" in seen.words
     assert "11 of 20 stay" in check(site.ask("/pair", a="scope", b="tripod").text).words
+
+
+def test_a_pair_is_shown_as_it_was_judged(site: Explorer, filled: Filled) -> None:
+    # By a verdict alone, or at a threshold of its own: a score says nothing of it.
+    with psycopg.connect(filled.owner) as connection:
+        insert_product(connection, "y-a", "Lamp")
+        insert_product(connection, "y-b", "Shade")
+        pair = insert_pair(connection, "y-a", "y-b", 1, {})
+        said = "UPDATE kb.intentions SET score = %s, accepted = %s, threshold = %s WHERE pair_id = %s AND relation = %s"
+        connection.execute(said, [0.1, True, 0.5, pair, "UsedFor"])
+        connection.execute(said, [0.6, False, 0.7, pair, "IsA"])
+        kept = connection.execute(
+            "SELECT count(*) FROM kb.intentions WHERE pair_id = %s AND accepted", [pair]
+        ).fetchone()
+    assert kept
+    words = " ".join(check(site.ask("/pair", a="y-a", b="y-b").text).words.split())
+    assert f"{kept[0]} of 20 stay" in words
+    assert "Judged at 0.50 and 0.70" in words
+    assert words.count(" kept Where") == kept[0]
 
 
 def test_a_picture(site: Explorer, filled: Filled) -> None:

@@ -18,7 +18,17 @@ from services.common import kb
 from services.common.postgres import migrate
 from services.kb_sink.committer import MIGRATIONS
 from tests.conftest import await_ready
-from tests.explorer.conftest import SHOP, Explorer, Filled, environment, explorer, insert_pair, insert_product, wait_for
+from tests.explorer.conftest import (
+    SHOP,
+    Explorer,
+    Filled,
+    environment,
+    explorer,
+    form,
+    insert_pair,
+    insert_product,
+    wait_for,
+)
 
 pytestmark = pytest.mark.integration
 TOKEN = "a-token-that-nobody-guesses-0123456789"
@@ -32,6 +42,7 @@ TOKEN = "a-token-that-nobody-guesses-0123456789"
         ({"EXPLORER_AUTH": "off", "EXPLORER_HOST": "0.0.0.0"}, "off is for loopback only"),
         ({"EXPLORER_AUTH": "off", "EXPLORER_GRPC_BIND": "0.0.0.0:1"}, "off is for loopback only"),
         ({"EXPLORER_DSN": "mysql://x"}, "MINDSTREAM_EXPLORER_DSN"),
+        ({"EXPLORER_TRUSTED_PROXIES": "10.0.0.0/8, gateway"}, "MINDSTREAM_EXPLORER_TRUSTED_PROXIES"),
     ],
 )
 def test_it_does_not_start_open_to_strangers(tmp_path: Path, settings: dict[str, str], said: str) -> None:
@@ -84,6 +95,10 @@ def test_a_token_opens_api_pages_and_grpc(filled: Filled) -> None:
                 assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
             answer = stub.GetProduct(asked, metadata=(("authorization", f"Bearer {TOKEN}"),))
             assert answer.product.title == SHOP["tripod"]
+        # Other programs of the host have cookies, too.
+        session = site.ask("/login", body=form(token=TOKEN)).headers["Set-Cookie"].partition(";")[0]
+        assert site.ask("/", headers={"Cookie": f'prefs={{"a":1}}; x=a b; {session}'}).status == 200
+        assert site.ask("/", headers={"Cookie": 'prefs={"a":1}'}).status == 303
         assert TOKEN not in site.log.read_text()
 
 
@@ -100,6 +115,44 @@ def test_a_client_that_asks_too_much_is_told_when_to_come_back(filled: Filled) -
         assert 1 <= int(answers[-1].headers["Retry-After"]) <= 2
         assert answers[-1].headers["Content-Type"] == "application/problem+json"
         assert site.ready()  # The probes are on a port of their own.
+
+
+@pytest.mark.parametrize("auth", ["off", "proxy"])
+def test_behind_a_trusted_proxy_each_client_has_a_rate(filled: Filled, auth: str) -> None:
+    trusted: dict[str, Any] = {
+        "EXPLORER_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8",
+        "EXPLORER_RATE": "0.01",
+        "EXPLORER_AUTH": auth,
+    }
+    with explorer(filled.reader, filled.folder, **trusted) as site:
+        # What a client sends itself stands before what the proxies add, and makes nobody of it.
+        for number, status in enumerate((200, 429, 429)):
+            sent = {"X-Forwarded-For": f"192.0.2.{number}, 198.51.100.7, 10.1.2.3"}
+            assert site.ask("/api/v1/product", id="tripod", headers=sent).status == status
+        assert site.ask("/", headers={"X-Forwarded-For": "198.51.100.8"}).status == 200
+    with explorer(filled.reader, filled.folder, EXPLORER_RATE="0.01", EXPLORER_AUTH=auth) as site:
+        for number, status in enumerate((200, 429)):
+            sent = {"X-Forwarded-For": f"192.0.2.{number}"}
+            assert site.ask("/api/v1/product", id="tripod", headers=sent).status == status
+
+
+def test_counts_are_kept_while_the_database_is_away(platform_folder: Path, tmp_path: Path) -> None:
+    server = Postgres(platform_folder / "counting", platform_folder / "counting.log")
+    server.start()
+    try:
+        await_ready(server.child, server.ready)
+        server.create_database()
+        with explorer(server.dsn(), tmp_path, wait=False) as site:
+            wait_for(lambda: site.answers("/relations") == 503, "there is no KB")
+            migrate(server.dsn(), kb.SCHEMA, MIGRATIONS)
+            wait_for(lambda: site.answers("/relations") == 200, "there is one")
+            server.child.ask_to_stop()
+            server.child.wait_stopped(30)
+            assert site.ask("/relations").status == site.ask("/api/v1/stats").status == 200
+            assert site.ask("/").status == 503
+    finally:
+        server.child.ask_to_stop()
+        server.child.wait_stopped(30)
 
 
 def test_a_closed_database_is_said_and_comes_back_by_itself(platform_folder: Path, tmp_path: Path) -> None:

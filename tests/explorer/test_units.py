@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common.errors import WorldFault
 from services.common.settings import Settings, SettingsError
 from services.explorer.api import matches
 from services.explorer.cursors import BadCursor, list_name, seal, unseal
 from services.explorer.gate import Buckets, Gate, is_loopback
+from services.explorer.kept import Answer, Kept
 
 TOKEN = "t" * 32
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=50)
@@ -73,6 +76,65 @@ def test_no_authentication_is_for_loopback_alone(host: str) -> None:
         gate(auth="off", grpc_bind=f"[{host}]:50052" if ":" in host else f"{host}:50052")
     gate(auth="proxy", host=host)
     gate(auth="token", token=TOKEN, host=host)
+
+
+def test_a_client_is_an_address_of_ipv4_or_a_network_of_ipv6() -> None:
+    made = gate(auth="off", rate=0.01)
+    asked = ["192.0.2.1", "192.0.2.2", "::ffff:192.0.2.3", "2001:db8::1", "2001:db8:0:1::1"]
+    assert [made.wait(client) == 0 for client in asked] == [True] * 5
+    again = ["::ffff:192.0.2.1", "192.0.2.3", "2001:db8::2"]
+    assert [made.wait(client) == 0 for client in again] == [False] * 3
+
+
+def answer(kept: Kept[int], wait: float = 10.0) -> Answer[int]:
+    return asyncio.run(kept.get(wait))
+
+
+def test_an_answer_is_asked_for_once_and_outlives_a_fault() -> None:
+    told: list[int | WorldFault] = [WorldFault("kafka", "away"), 1, WorldFault("kafka", "away again")]
+    now = 0.0
+
+    async def ask() -> int:
+        one = told.pop(0)
+        if isinstance(one, WorldFault):
+            raise one
+        return one
+
+    kept = Kept(ask, 60.0, "not yet", clock=lambda: now)
+    assert [answer(kept), answer(kept)] == [Answer(None, "away")] * 2
+    now += 2.1
+    assert [answer(kept), answer(kept)] == [Answer(1)] * 2
+    now += 59
+    assert answer(kept) == Answer(1)
+    now += 2
+    assert answer(kept) == Answer(1, "away again")
+    assert not told
+
+
+def test_what_took_long_is_asked_for_seldom_and_nobody_waits_for_it() -> None:
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        ready, asked = asyncio.Event(), 0
+
+        async def ask() -> int:
+            nonlocal asked
+            asked += 1
+            await ready.wait()
+            return asked
+
+        kept = Kept(ask, 1.0, "not yet", clock=lambda: now)
+        assert await asyncio.gather(*(kept.get(0.01) for _ in range(20))) == [Answer(None, "not yet")] * 20
+        now += 30
+        ready.set()
+        assert await kept.get(10) == Answer(1)
+        now += 30 * 20 - 1
+        assert await kept.get(10) == Answer(1)
+        now += 2
+        assert await kept.get(10) == Answer(2)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]"])

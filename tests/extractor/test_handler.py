@@ -167,6 +167,19 @@ async def test_features_made_for_a_dead_letter_are_published_by_the_next_co_buy(
             assert published == [b"k1", b"k3"]
 
 
+async def test_a_pair_whose_event_makes_too_much_is_the_next_ones(make: Make) -> None:
+    async with running(make(event_max_bytes=1024)) as extractor:
+        await extractor.product(product("l1", "cup " * 250))
+        await extractor.product(product("l2"))
+        with pytest.raises(EventFault, match="at most 1024") as large:
+            await extractor.cobuy(record(CoBuy(product_a="l1", product_b="l2"), offset=1))
+        assert large.value.reason == reasons.DEAD_LETTER_REASON_TOO_LARGE
+        await extractor.product(product("l1", "A saucer", offset=2))
+        # Nor is anything carried on that nobody reads.
+        unknown = CoBuy(product_a="l1", product_b="l2").SerializeToString() + b"\xfa\x3e\x80\x10" + bytes(2048)
+        assert featured(await extractor.cobuy(record(unknown, offset=2))).cobuy.pair_id == "l1|l2"
+
+
 @pytest.mark.parametrize(
     ("event", "line"),
     [

@@ -122,6 +122,32 @@ def test_kill_9_loses_no_row_and_doubles_none(settings: Callable[..., Settings],
     assert texts == expected
 
 
+def test_what_the_database_finds_too_large_is_set_aside_alone(settings: Callable[..., Settings], postgres: str) -> None:
+    made = settings(postgres_dsn=postgres)
+    process = sink(made)
+    try:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            wait_for(lambda: connection.execute("SELECT to_regclass('kb.pairs')").fetchone() != (None,))
+            # As an index says of a row that does not fit in it.
+            connection.execute("""
+                CREATE FUNCTION too_large() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'index row size' USING ERRCODE = '54000'; END $$;
+                CREATE TRIGGER too_large BEFORE INSERT ON kb.pairs
+                FOR EACH ROW WHEN (NEW.pair_id IN ('a07003|b07003', 'a07004|b07004')) EXECUTE FUNCTION too_large()
+            """)
+            before = count(postgres, "pairs")
+            send(made, range(7000, 7010))
+            wait_for(lambda: count(postgres, "pairs") == before + 8)
+            connection.execute("DROP TRIGGER too_large ON kb.pairs; DROP FUNCTION too_large")
+        dlq = topics.dlq_name(topics.JUDGED.name(made), "kb_sink")
+        wait_for(lambda: len(list(kafka.read_all(made, dlq))) == 2)
+        letters = list(kafka.read_all(made, dlq))
+        assert [letter.text_header("mindstream-dlq-reason") for letter in letters] == ["invalid"] * 2
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
 def finished(settings: Settings, offset: int, number: int) -> Finished:
     record = Record(topics.JUDGED.name(settings), 0, offset, b"k", judged(number).SerializeToString())
     return Finished(record, Result(rows=rows(record)))

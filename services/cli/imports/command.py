@@ -91,7 +91,9 @@ def import_(
     column: Annotated[
         list[str] | None, typer.Option(help="Intentions: OURS=THEIRS, where a column has another name.")
     ] = None,
-    score: Annotated[float | None, typer.Option(help="With --as-is: score of rows without one.", min=0, max=1)] = None,
+    score: Annotated[
+        float | None, typer.Option(help="With --as-is: score of rows with neither a score nor a verdict.", min=0, max=1)
+    ] = None,
     limit: Annotated[int, typer.Option(help="Read the first N rows only; 0 reads all.", min=0)] = 0,
     work: Annotated[Path, typer.Option(help="Folder for the position and refused rows.")] = Path("mindstream-import"),
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of the embedded platform.")] = None,

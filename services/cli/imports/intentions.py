@@ -228,10 +228,11 @@ class Maker:
         )
 
     def _judge(self, one: JudgedIntention, ready: Ready) -> None:
-        score = self.score if ready.score is None else ready.score
-        if score is None and ready.accepted is None:
+        said = None if ready.accepted is None else float(ready.accepted)
+        score = next((score for score in (ready.score, said, self.score) if score is not None), None)
+        if score is None:
             raise invalid("neither a score nor a verdict (name their columns, or a --score for all; or --judge)")
-        one.score = float(bool(ready.accepted)) if score is None else score
+        one.score = score
         accepted = one.score >= self.threshold if ready.accepted is None else ready.accepted
         one.verdict = VERDICT_ACCEPTED if accepted else VERDICT_REJECTED
 

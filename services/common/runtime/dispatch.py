@@ -22,7 +22,7 @@ from services.common.current import CURRENT, Current
 from services.common.dead_letters import cut, dead_letter
 from services.common.errors import EventFault, Parked, ServerCrashed, TooLarge, WorldFault, one_line, reason_label
 from services.common.logs import where
-from services.common.records import ORIGIN, Output, Record, check_record, decimal
+from services.common.records import ORIGIN, Output, Record, check_outputs, check_record, decimal
 from services.common.runtime.isolation import ISOLATE
 from services.common.runtime.stage import Handler, Result, Stage
 from services.common.runtime.window import Entry
@@ -81,15 +81,18 @@ class Dispatcher:
         """Hand entries over; returns at once."""
         self._loop.call_soon_threadsafe(self._enqueue, entries)
 
-    def refused(self, entry: Entry, error: TooLarge) -> None:
-        """Put a dead letter in place of a result that Kafka does not take; of a dead letter, one without the event."""
+    def refused(self, entry: Entry, error: TooLarge | EventFault) -> None:
+        """Put a dead letter in place of a result that Kafka or the database does not take; of a dead letter, one
+        without the event.
+        """
         result, record = entry.result, entry.record
         assert result is not None, "it was to be committed"
         if result.outcome.startswith(_DEAD_LETTER):
             entry.result = replace(result, outputs=[cut(letter, 0) for letter in result.outputs])
         else:
             token = CURRENT.set(Current(record.idempotency_key, entry.traceparent))
-            entry.result = self._dead_letter(record, reasons.DEAD_LETTER_REASON_TOO_LARGE, error, 1)
+            reason = error.reason if isinstance(error, EventFault) else reasons.DEAD_LETTER_REASON_TOO_LARGE
+            entry.result = self._dead_letter(record, reason, error, 1)
             CURRENT.reset(token)
 
     def wait_progress(self, seconds: float) -> None:
@@ -170,7 +173,7 @@ class Dispatcher:
                 check_record(record, self._settings.event_max_bytes)
                 handler = self._handlers[record.topic]
                 result = await (self._handle_alone(handler, record) if crashes else handler(record))
-                self._check_size(result)
+                check_outputs(result.outputs, self._settings.event_max_bytes)
                 return result
             except EventFault as fault:
                 return self._dead_letter(record, fault.reason, fault, attempts)
@@ -209,15 +212,6 @@ class Dispatcher:
             await asyncio.sleep(delay)
         finally:
             self._waiting -= 1
-
-    def _check_size(self, result: Result) -> None:
-        limit = self._settings.event_max_bytes
-        for output in result.outputs:
-            if len(output.value) > limit:
-                raise EventFault(
-                    reasons.DEAD_LETTER_REASON_TOO_LARGE,
-                    f"makes a record of {len(output.value)} bytes for {output.topic}; at most {limit}",
-                )
 
     def _dead_letter(
         self, record: Record, reason: reasons.DeadLetterReason.ValueType, error: Exception, attempts: int

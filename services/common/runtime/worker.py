@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from services.common import kafka, metrics, topics, tracing
 from services.common.delays import Delays
-from services.common.errors import TooLarge, WorldFault
+from services.common.errors import EventFault, TooLarge, WorldFault
 from services.common.records import Record
 from services.common.runtime.dispatch import Dispatcher, not_before
 from services.common.runtime.routes import handlers, topics_needed
@@ -72,7 +72,7 @@ class Worker:
         self._committed = 0
         self._retry_commit_at = 0.0
         self._commit_failures = 0
-        #: Most records in the next commit; small after one that Kafka refused for a record's size.
+        #: Most records in the next commit; small after one that was refused for what a record holds.
         self._commit_limit = _MOST_COMMIT_RECORDS
 
     def stop(self) -> None:
@@ -265,7 +265,7 @@ class Worker:
             metrics.TRANSACTION_ABORTS.labels(self._stage.name).inc()
             self._put_off(f"transaction aborted: {aborted}")
             return
-        except TooLarge as refused:
+        except (TooLarge, EventFault) as refused:
             metrics.TRANSACTION_ABORTS.labels(self._stage.name).inc()
             # One record a commit, until it is known whose output it is.
             self._commit_limit = 1

@@ -48,15 +48,11 @@ events.addEventListener("intention", (event) => {
   while (newest.children.length > MOST) newest.lastElementChild.remove();
   document.getElementById("none")?.remove();
 });
-function trouble(why) {
-  const note = document.getElementById("trouble");
-  note.textContent = why;
-  note.hidden = !why;
-}
-events.addEventListener("trouble", (event) => trouble(JSON.parse(event.data).why));
 events.addEventListener("flow", (event) => {
   const flow = JSON.parse(event.data);
-  trouble(flow.trouble);
+  const note = document.getElementById("trouble");
+  note.textContent = flow.trouble;
+  note.hidden = !flow.trouble;
   if (!flow.stages) return;
   document.getElementById("stages").replaceChildren(
     ...flow.stages.map((stage) => make(

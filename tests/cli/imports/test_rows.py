@@ -219,7 +219,7 @@ def test_an_intention_of_mind_loses_its_opening(theirs: str, said: str, relation
 
 def test_rows_of_mind_and_their_verdicts() -> None:
     row = {"id_a": "a", "id_b": "b", "Product_a": "A", "Product_b": "B", "Relation": "isA", "tail": "not read"}
-    made = maker()
+    made = maker(score=0.9)  # Of rows that say neither.
     for verdict in ("Yes, they go together.", '"No", they do not.'):
         made.add(parser("mind")({**row, "Intention": f"{OPENING}a cup, {verdict}", "Agreement": verdict}), "m:1")
     judged = made.take()

@@ -357,6 +357,10 @@ def _candidates(topic: Topic) -> Iterator[Case]:
                "taken: the sink refuses it")  # fmt: skip
 
 
+def _long_together(one: JudgedIntentions) -> None:
+    one.featured.cobuy.pair_id, one.featured.cobuy.product_a = "p" * 1500, "a" * 1500
+
+
 def _judged(topic: Topic) -> Iterator[Case]:
     def case(name: str, change: Callable[[JudgedIntentions], object], expected: str = "invalid") -> Case:
         return Case(topic, name, _changed(neighbours.judged, change), expected)
@@ -370,6 +374,7 @@ def _judged(topic: Topic) -> Iterator[Case]:
     yield case("no co-buy", lambda one: one.featured.ClearField("cobuy"))
     yield case("no features", lambda one: one.featured.ClearField("product_a"))
     yield case("a pair id of 3 KB", lambda one: setattr(one.featured.cobuy, "pair_id", "p" * 3000))
+    yield case("a pair id and a product id of 3 KB together", _long_together)
     yield case("a product id of 3 KB", lambda one: setattr(one.featured.product_a, "product_id", "p" * 3000))
     yield case("NUL in a product's title", lambda one: setattr(one.featured.product_a, "title", "a\0b"))
     yield case("NUL in a model's version", lambda one: setattr(one.judged_by, "model_version", "a\0b"))
