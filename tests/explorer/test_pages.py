@@ -130,10 +130,11 @@ def test_a_pair_is_shown_as_it_was_judged(site: Explorer, filled: Filled) -> Non
             "SELECT count(*) FROM kb.intentions WHERE pair_id = %s AND accepted", [pair]
         ).fetchone()
     assert kept
-    words = " ".join(check(site.ask("/pair", a="y-a", b="y-b").text).words.split())
+    page = site.ask("/pair", a="y-a", b="y-b").text
+    words = " ".join(check(page).words.split())
     assert f"{kept[0]} of 20 stay" in words
     assert "Judged at 0.50 and 0.70" in words
-    assert words.count(" kept Where") == kept[0]
+    assert page.count('class="reason kept"') == page.count('<span class="verdict">kept') == kept[0]
 
 
 def test_a_picture(site: Explorer, filled: Filled) -> None:

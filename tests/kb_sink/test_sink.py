@@ -231,7 +231,7 @@ def test_what_the_tables_cannot_hold_is_the_events_fault() -> None:
     def long_product(event: JudgedIntentions) -> None:
         event.featured.product_b.product_id = "p" * 2600
 
-    refused(long_pair, "pair_id is 2700 bytes")
+    refused(long_pair, "pair's key is 2706 bytes")
     refused(long_product, "product's key")
     refused(no_pair, "pair id")
     refused(huge_support, "support")
