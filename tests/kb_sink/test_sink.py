@@ -133,10 +133,10 @@ def test_what_the_database_finds_too_large_is_set_aside_alone(settings: Callable
                 CREATE FUNCTION too_large() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN RAISE EXCEPTION 'index row size' USING ERRCODE = '54000'; END $$;
                 CREATE TRIGGER too_large BEFORE INSERT ON kb.pairs
-                FOR EACH ROW WHEN (NEW.pair_id IN ('a07003|b07003', 'a07004|b07004')) EXECUTE FUNCTION too_large()
+                FOR EACH ROW WHEN (NEW.pair_id IN ('a06003|b06003', 'a06004|b06004')) EXECUTE FUNCTION too_large()
             """)
             before = count(postgres, "pairs")
-            send(made, range(7000, 7010))
+            send(made, range(6000, 6010))
             wait_for(lambda: count(postgres, "pairs") == before + 8)
             connection.execute("DROP TRIGGER too_large ON kb.pairs; DROP FUNCTION too_large")
         dlq = topics.dlq_name(topics.JUDGED.name(made), "kb_sink")
