@@ -29,14 +29,8 @@ def main() -> int:
         return exit_code("cobuy", error)
     from mode import Worker
 
-    worker = Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False)
-    try:
-        worker.execute_from_commandline()
-    except SystemExit:
-        if not health.trouble:
-            raise
-    print(f"{NAME}: {health.trouble}", file=sys.stderr)
-    return BAD_INPUT
+    Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+    return 0
 
 
 if __name__ == "__main__":

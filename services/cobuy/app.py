@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -37,6 +38,7 @@ from services.common.delays import Delays
 from services.common.errors import EventFault, TooLarge, one_line, reason_label
 from services.common.logs import where
 from services.common.pairs import pair_id
+from services.common.process import BAD_INPUT
 from services.common.records import Output, Record, check_record, decode, output, raw_headers
 from services.common.runtime.stage import Health
 from services.common.settings import Settings
@@ -151,10 +153,8 @@ class Cobuy:
         try:
             check_record(record, self._settings.event_max_bytes)
             return await step(record)
-        except EventFault as fault:
+        except (EventFault, TooLarge) as fault:
             return await self._set_aside(record, fault.reason, fault)
-        except TooLarge as refused:
-            return await self._set_aside(record, reasons.DEAD_LETTER_REASON_TOO_LARGE, refused)
         except Exception as bug:
             # What a bug says may quote the event too; where it happened does not.
             _log.error("cobuy failed on %s: %s", record.idempotency_key, where(bug))
@@ -298,9 +298,10 @@ class Cobuy:
             except KafkaException:
                 continue  # It is away, which others say.
             if trouble:
-                self._health.trouble = trouble
-                signal.raise_signal(signal.SIGTERM)
-                return
+                logging.disable()  # aiokafka says without end that a topic is gone.
+                print(f"{NAME}: {trouble}", file=sys.stderr, flush=True)
+                # Not by a stop: Faust may wait for ever for a topic that is gone. As after a kill, all is read anew.
+                os._exit(BAD_INPUT)
 
     async def _report_lag(self, consumer: RestingConsumer) -> None:
         behind = consumer.behind()
