@@ -7,10 +7,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis
 import pytest
+from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
 from deploy.local.kafka import Kafka
 from deploy.local.postgres import Postgres
@@ -35,6 +38,36 @@ def await_ready(child: Child, ready: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline, f"{child.name} is not ready"
 
 
+S = TypeVar("S", Kafka, Postgres)
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """A server from when it answers to its end."""
+    server.start()
+    try:
+        await_ready(server.child, server.ready)
+        yield server
+    finally:
+        server.child.ask_to_stop()
+        server.child.wait_stopped(30)
+
+
+def grow(settings: Settings, topic: str, partitions: int) -> None:
+    """Give a topic more partitions, and wait until the broker says so."""
+    client = clients.admin(settings)  # Kept: its futures die with it.
+    client.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
+    deadline = time.monotonic() + 60
+    while clients.existing_topics(settings)[topic] != partitions:
+        assert time.monotonic() < deadline, f"{topic} has no more partitions"
+
+
+def delete(settings: Settings, topic: str) -> None:
+    """Delete a topic."""
+    client = clients.admin(settings)  # Kept: its futures die with it.
+    client.delete_topics([topic])[topic].result(30)
+
+
 @pytest.fixture(scope="session")
 def platform_folder() -> Iterator[Path]:
     # Not pytest's own tmp_path: PostgreSQL's unprivileged user must reach it.
@@ -46,26 +79,14 @@ def platform_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def kafka(platform_folder: Path) -> Iterator[str]:
     """Bootstrap servers of a real broker."""
-    broker = Kafka(platform_folder / "kafka", platform_folder / "kafka.log")
-    broker.start()
-    try:
-        await_ready(broker.child, broker.ready)
+    with running(Kafka(platform_folder / "kafka", platform_folder / "kafka.log")) as broker:
         yield broker.bootstrap_servers
-    finally:
-        broker.child.ask_to_stop()
-        broker.child.wait_stopped(30)
 
 
 @pytest.fixture(scope="session")
 def postgres_server(platform_folder: Path) -> Iterator[Postgres]:
-    server = Postgres(platform_folder / "postgres", platform_folder / "postgres.log")
-    server.start()
-    try:
-        await_ready(server.child, server.ready)
+    with running(Postgres(platform_folder / "postgres", platform_folder / "postgres.log")) as server:
         yield server
-    finally:
-        server.child.ask_to_stop()
-        server.child.wait_stopped(30)
 
 
 @pytest.fixture(scope="module")

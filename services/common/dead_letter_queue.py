@@ -7,7 +7,7 @@ purged has such a marker too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -124,8 +124,7 @@ def _without_events(records: Iterable[Record]) -> Iterator[Record]:
     return (replace(record, value=b"") for record in records)
 
 
-def _of(queue: Queue, markers: Iterable[Record], records: Iterable[Record]) -> Iterator[Letter]:
-    markers = list(markers)
+def _of(queue: Queue, markers: Sequence[Record], records: Iterable[Record]) -> Iterator[Letter]:
     replayed, purged = _marked(markers, REPLAYED), _marked(markers, PURGED)
     for record in records:
         if record.offset not in purged and not is_marker(record):
@@ -160,7 +159,6 @@ def replay(settings: Settings, chosen: Iterable[Letter], edit: Edit | None = Non
         WorldFault: Kafka did not take one, or another replay took over; what was sent before is sent and marked.
     """
     waiting: set[Place] = set()
-    queues_: dict[str, Queue] = {}
     for letter in chosen:
         if letter.replayed:
             continue
@@ -170,17 +168,16 @@ def replay(settings: Settings, chosen: Iterable[Letter], edit: Edit | None = Non
                 "with an edit; nothing was sent"
             )
         waiting.add(letter.place)
-        queues_[letter.queue.name] = letter.queue
     sent = 0
     try:
         producer = _alone(settings)
-        for letter in _again(settings, queues_.values(), waiting):
+        for letter in _again(settings, waiting):
             if letter.replayed:
                 continue
             value, headers = _mended(letter, edit)
             producer.begin_transaction()
             producer.produce(letter.facts.topic, value, letter.record.key, headers=headers)  # type: ignore[arg-type]
-            _mark(producer, letter, REPLAYED)
+            _mark(producer, letter.place, letter.record.key, REPLAYED)
             producer.commit_transaction(_SECONDS)
             sent += 1
     except KafkaException as error:
@@ -196,22 +193,18 @@ def purge(settings: Settings, chosen: Iterable[Letter]) -> int:
     Raises:
         WorldFault: Kafka did not take it, or a replay took over; what was marked before is purged.
     """
-    places: set[Place] = set()
-    queues_: dict[str, Queue] = {}
-    for letter in chosen:
-        places.add(letter.place)
-        queues_[letter.queue.name] = letter.queue
+    places = {letter.place for letter in chosen}
     marked = 0
     try:
         producer = _alone(settings)
-        found = _again(settings, queues_.values(), places)
-        while part := list(islice(map(_without_event, found), _MARKED_AT_ONCE)):
+        found = ((letter.place, letter.record.key) for letter in _again(settings, places))
+        while part := list(islice(found, _MARKED_AT_ONCE)):
             producer.begin_transaction()
-            for letter in part:
-                _mark(producer, letter, PURGED)
+            for place, key in part:
+                _mark(producer, place, key, PURGED)
             producer.commit_transaction(_SECONDS)
             marked += len(part)
-        for queue in queues_.values():
+        for queue in _queues_of(settings, places):
             _free(settings, queue)
     except KafkaException as error:
         raise WorldFault("kafka", f"purge: {error.args[0].str()}") from None
@@ -228,25 +221,27 @@ def _alone(settings: Settings) -> Producer:
     return producer
 
 
-def _again(settings: Settings, some: Iterable[Queue], places: Container[Place]) -> Iterator[Letter]:
+def _queues_of(settings: Settings, places: Set[Place]) -> list[Queue]:
+    names = {name for name, _ in places}
+    return [queue for queue in queues(settings) if queue.name in names]
+
+
+def _again(settings: Settings, places: Set[Place]) -> Iterator[Letter]:
     """The letters that stand there, read anew.
 
     While they were chosen and mended, another run may have sent them, or a killed one's last transaction may have been
     completed.
     """
-    for queue in some:
+    for queue in _queues_of(settings, places):
         for letter in letters(settings, queue):
             if letter.place in places:
                 yield letter
 
 
-def _without_event(letter: Letter) -> Letter:
-    return replace(letter, record=replace(letter.record, value=b""))
-
-
-def _mark(producer: Producer, letter: Letter, marker: str) -> None:
-    headers: Any = [(marker, str(letter.record.offset).encode())]
-    producer.produce(letter.queue.name, b"", letter.record.key, headers=headers)
+def _mark(producer: Producer, place: Place, key: bytes | None, marker: str) -> None:
+    queue, offset = place
+    headers: Any = [(marker, str(offset).encode())]
+    producer.produce(queue, b"", key, headers=headers)
 
 
 def _free(settings: Settings, queue: Queue) -> None:

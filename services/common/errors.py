@@ -6,7 +6,7 @@ Parked means: not yet, try again later without holding up the partition.
 
 from __future__ import annotations
 
-from mindstream.events.v1.dead_letter_pb2 import DeadLetterReason
+from mindstream.events.v1.dead_letter_pb2 import DEAD_LETTER_REASON_TOO_LARGE, DeadLetterReason
 
 
 class EventFault(Exception):
@@ -42,6 +42,8 @@ class ServerCrashed(WorldFault):
 
 class TooLarge(WorldFault):
     """Kafka refuses a record for its size, and would again: the event that made it becomes a dead letter."""
+
+    reason = DEAD_LETTER_REASON_TOO_LARGE
 
     def __init__(self, message: str) -> None:
         super().__init__("kafka", message)

@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from services.common.current import here
 from services.common.settings import Settings
 
-#: At DEBUG these write all they send: records with their customers, SASL's passwords, every prompt and picture.
-_TALKATIVE = ("aiokafka", "faust", "openai")
-#: At INFO this one writes the address of every picture, whose query may be its key.
-_MORE_TALKATIVE = ("httpx",)
+#: Below these levels they write what they send: records with their customers, SASL's passwords, every prompt and
+#: picture; httpx the address of every picture, whose query may be its key.
+_TALKATIVE = {"aiokafka": logging.INFO, "faust": logging.INFO, "openai": logging.INFO, "httpx": logging.WARNING}
 
 
 def _context() -> dict[str, str]:
@@ -53,10 +52,8 @@ def configure(settings: Settings) -> None:
     text = _Text("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(_JsonLines() if settings.log_format == "json" else text)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
-    for name in _MORE_TALKATIVE:
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name, level in _TALKATIVE.items():
+        logging.getLogger(name).setLevel(max(level, logging.getLogger().level))
 
 
 def where(bug: BaseException) -> str:

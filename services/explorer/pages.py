@@ -91,7 +91,7 @@ async def pair(
         for relation in sorted(RELATIONS, key=lambda one: _first(rows, one.name))
     ]
     return page(
-        request, "pair.html", pair=found, groups=groups, stay=stay, judged=judged,
+        request, "pair.html", pair=found, groups=groups, stay=stay, kept=sum(stay.values()), judged=judged,
         threshold=judged[0] if threshold is None else threshold,
         people={row["intention_id"]: row for row in people}, told=told, judging=bool(who),
         nameless=feedback.wanted and not who and feedback.by_login, longest=kb.REASON_CHARACTERS,

@@ -15,8 +15,9 @@ from confluent_kafka import KafkaException
 
 from deploy.local.kafka import Kafka
 from services.common import kafka, topics
-from tests.common.runtime.conftest import Bench, wait_for
+from tests.common.runtime.conftest import Bench
 from tests.common.runtime.model import Model, serve
+from tests.conftest import running
 
 EVENTS_A_SECOND = 40
 
@@ -24,18 +25,14 @@ EVENTS_A_SECOND = 40
 @contextlib.contextmanager
 def benches() -> Iterator[Iterator[Bench]]:
     """A broker and a model, and topics of their own for each trial."""
-    with tempfile.TemporaryDirectory(prefix="mindstream-partitions-") as tmp:
-        broker = Kafka(Path(tmp, "kafka"), Path(tmp, "kafka.log"))
-        broker.start()
-        try:
-            wait_for(broker.ready, "Kafka")
-            model = Model()
-            server, target = serve(model)
-            yield _made(broker.bootstrap_servers, model, target, server)
-            server.stop(0)
-        finally:
-            broker.child.ask_to_stop()
-            broker.child.wait_stopped(30)
+    with (
+        tempfile.TemporaryDirectory(prefix="mindstream-partitions-") as tmp,
+        running(Kafka(Path(tmp, "kafka"), Path(tmp, "kafka.log"))) as broker,
+    ):
+        model = Model()
+        server, target = serve(model)
+        yield _made(broker.bootstrap_servers, model, target, server)
+        server.stop(0)
 
 
 def _made(bootstrap: str, model: Model, target: str, server: object) -> Iterator[Bench]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 from mindstream.events.v1.cobuy_pb2 import CoBuy, PairOccurrence
 from mindstream.events.v1.purchase_pb2 import Purchase
 
@@ -24,6 +23,7 @@ from services.common.dead_letters import value_bytes
 from services.common.lag import lag, lags
 from services.common.pairs import pair_id
 from services.common.settings import Settings
+from tests.conftest import delete, grow
 
 pytestmark = pytest.mark.integration
 
@@ -164,7 +164,7 @@ def test_without_kafka_or_topics_it_ends_with_one_line(kafka: str, tmp_path: Pat
 
 def test_an_order_that_is_cut_short_by_sigterm_is_done_anew(settings: Callable[..., Settings], tmp_path: Path) -> None:
     made = settings(topic_partitions=1)
-    items = [f"p{number:03d}" for number in range(100)]
+    items = [f"p{number:03d}" for number in range(150)]
     expected = {pair_id(*pair) for pair in itertools.combinations(items, 2)}
 
     def occurred() -> set[str]:
@@ -172,12 +172,12 @@ def test_an_order_that_is_cut_short_by_sigterm_is_done_anew(settings: Callable[.
         return {PairOccurrence.FromString(record.value).pair_id for record in records}
 
     send(made, [(order(1, *items), [])])
-    with service(made, tmp_path, MINDSTREAM_COBUY_MAX_BASKET="100") as process:
+    with service(made, tmp_path, MINDSTREAM_COBUY_MAX_BASKET="150") as process:
         wait_for(lambda: bool(occurred()))
         process.terminate()
         assert process.wait(60) == 0
     assert len(occurred()) < len(expected), "it was over too soon for this to say anything"
-    with service(made, tmp_path, MINDSTREAM_COBUY_MAX_BASKET="100"):
+    with service(made, tmp_path, MINDSTREAM_COBUY_MAX_BASKET="150"):
         wait_for(lambda: occurred() == expected)
 
 
@@ -190,11 +190,10 @@ def test_topics_that_change_end_it_with_one_line(
     topic = topics.PURCHASES_BY_CUSTOMER.name(made)
     with service(made, tmp_path, MINDSTREAM_TOPIC_PARTITIONS="2") as process:
         wait_for(lambda: pairs(made) == ["a|b"])
-        client = kafka.admin(made)  # Kept: its futures die with it.
         if change == "grown":
-            client.create_partitions([NewPartitions(topic, 4)])[topic].result(30)
+            grow(made, topic, 4)
         else:
-            client.delete_topics([topic])[topic].result(30)
+            delete(made, topic)
         assert process.wait(90) == 2
     said = (tmp_path / "cobuy.log").read_text()
     assert "Traceback" not in said

@@ -17,7 +17,7 @@ from deploy.local.postgres import Postgres
 from services.common import kb
 from services.common.postgres import migrate
 from services.kb_sink.committer import MIGRATIONS
-from tests.conftest import await_ready
+from tests.conftest import await_ready, running
 from tests.explorer.conftest import (
     SHOP,
     Explorer,
@@ -137,10 +137,7 @@ def test_behind_a_trusted_proxy_each_client_has_a_rate(filled: Filled, auth: str
 
 
 def test_counts_are_kept_while_the_database_is_away(platform_folder: Path, tmp_path: Path) -> None:
-    server = Postgres(platform_folder / "counting", platform_folder / "counting.log")
-    server.start()
-    try:
-        await_ready(server.child, server.ready)
+    with running(Postgres(platform_folder / "counting", platform_folder / "counting.log")) as server:
         server.create_database()
         with explorer(server.dsn(), tmp_path, wait=False) as site:
             wait_for(lambda: site.answers("/relations") == 503, "there is no KB")
@@ -150,16 +147,10 @@ def test_counts_are_kept_while_the_database_is_away(platform_folder: Path, tmp_p
             server.child.wait_stopped(30)
             assert site.ask("/relations").status == site.ask("/api/v1/stats").status == 200
             assert site.ask("/").status == 503
-    finally:
-        server.child.ask_to_stop()
-        server.child.wait_stopped(30)
 
 
 def test_a_closed_database_is_said_and_comes_back_by_itself(platform_folder: Path, tmp_path: Path) -> None:
-    server = Postgres(platform_folder / "closing", platform_folder / "closing.log")
-    server.start()
-    try:
-        await_ready(server.child, server.ready)
+    with running(Postgres(platform_folder / "closing", platform_folder / "closing.log")) as server:
         server.create_database()
         migrate(server.dsn(), kb.SCHEMA, MIGRATIONS)
         with psycopg.connect(server.dsn()) as connection:
@@ -186,9 +177,6 @@ def test_a_closed_database_is_said_and_comes_back_by_itself(platform_folder: Pat
             server.child.start()
             await_ready(server.child, server.ready)
             assert site.ask("/api/v1/product", id="a").status == 200
-    finally:
-        server.child.ask_to_stop()
-        server.child.wait_stopped(30)
 
 
 def test_its_role_reads_and_its_sessions_too(filled: Filled, site: Explorer) -> None:

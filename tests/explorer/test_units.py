@@ -86,8 +86,8 @@ def test_a_client_is_an_address_of_ipv4_or_a_network_of_ipv6() -> None:
     assert [made.wait(client) == 0 for client in again] == [False] * 3
 
 
-def answer(kept: Kept[int], wait: float = 10.0) -> Answer[int]:
-    return asyncio.run(kept.get(wait))
+def answer(kept: Kept[int]) -> Answer[int]:
+    return asyncio.run(kept.get(10))
 
 
 def test_an_answer_is_asked_for_once_and_outlives_a_fault() -> None:

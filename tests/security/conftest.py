@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 
 from deploy.local.kafka import Kafka
 from deploy.local.process import free_port
-from tests.conftest import await_ready
+from tests.conftest import running
 
 USER, PASSWORD = "mindstream", "scram-Secret.7f3a"
 
@@ -116,9 +116,7 @@ def secured_kafka(platform_folder: Path, certificates: Certificates) -> Iterator
             ),
         },
     )
-    broker.start()
-    try:
-        await_ready(broker.child, broker.ready)
+    with running(broker):
         admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         for done in admin.alter_user_scram_credentials(
@@ -126,9 +124,6 @@ def secured_kafka(platform_folder: Path, certificates: Certificates) -> Iterator
         ).values():
             done.result(30)
         yield SecuredKafka(broker.bootstrap_servers, ssl, sasl)
-    finally:
-        broker.child.ask_to_stop()
-        broker.child.wait_stopped(30)
 
 
 class Process:

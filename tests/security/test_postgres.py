@@ -26,7 +26,7 @@ from deploy.local.process import unprivileged_user
 from services.common import kafka as clients
 from services.common import topics
 from services.common.settings import Settings
-from tests.conftest import await_ready
+from tests.conftest import running
 from tests.security.conftest import Certificates, Run, wait_for
 
 pytestmark = pytest.mark.integration
@@ -74,18 +74,13 @@ def server(platform_folder: Path, certificates: Certificates) -> Iterator[Postgr
         bin_folder=programs(),
         options={"ssl": "on", "ssl_cert_file": str(certificates.certificate("localhost")), "ssl_key_file": str(key)},
     )
-    made.start()
-    try:
-        await_ready(made.child, made.ready)
+    with running(made):
         made.create_database()
         rules = folder / "data" / "pg_hba.conf"
         rules.write_text("hostssl all all all scram-sha-256\n")
         with psycopg.connect(made.dsn()) as connection:
             connection.execute("SELECT pg_reload_conf()")
         yield made
-    finally:
-        made.child.ask_to_stop()
-        made.child.wait_stopped(30)
 
 
 def dsn(server: Postgres, host: str, **options: object) -> str:

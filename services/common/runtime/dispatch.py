@@ -91,8 +91,7 @@ class Dispatcher:
             entry.result = replace(result, outputs=[cut(letter, 0) for letter in result.outputs])
         else:
             token = CURRENT.set(Current(record.idempotency_key, entry.traceparent))
-            reason = error.reason if isinstance(error, EventFault) else reasons.DEAD_LETTER_REASON_TOO_LARGE
-            entry.result = self._dead_letter(record, reason, error, 1)
+            entry.result = self._dead_letter(record, error.reason, error, 1)
             CURRENT.reset(token)
 
     def wait_progress(self, seconds: float) -> None:

@@ -16,7 +16,7 @@ from services.common.runtime.worker import Worker
 from tests.common.runtime.conftest import Bench, wait_for
 from tests.common.runtime.model import Model, serve
 from tests.common.runtime.program import stage
-from tests.conftest import await_ready
+from tests.conftest import await_ready, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -25,14 +25,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 def broker(platform_folder: Path) -> Iterator[Kafka]:
     """A broker that a test may kill."""
     folder = platform_folder / uuid.uuid4().hex
-    broker = Kafka(folder, folder / "kafka.log")
-    broker.start()
-    try:
-        await_ready(broker.child, broker.ready)
+    with running(Kafka(folder, folder / "kafka.log")) as broker:
         yield broker
-    finally:
-        broker.child.ask_to_stop()
-        broker.child.wait_stopped(30)
 
 
 @pytest.fixture

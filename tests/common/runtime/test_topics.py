@@ -7,23 +7,16 @@ import subprocess
 import sys
 
 import pytest
-from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
-from services.common import kafka
 from services.common.runtime.main import run
 from services.common.runtime.routes import topics_needed
 from tests.common.runtime.conftest import Bench, wait_for
 from tests.common.runtime.program import stage
+from tests.conftest import delete, grow
 
 pytestmark = pytest.mark.integration
 #: A change of the topics is seen soon.
 _SOON = {"MINDSTREAM_LIBRDKAFKA_TOPIC_METADATA_REFRESH_INTERVAL_MS": "500"}
-
-
-def _grow(bench: Bench, topic: str, partitions: int) -> None:
-    client = kafka.admin(bench.settings())  # Kept: its futures die with it.
-    client.create_partitions([NewPartitions(bench.prefix + topic, partitions)])[bench.prefix + topic].result(30)
-    wait_for(lambda: kafka.existing_topics(bench.settings())[bench.prefix + topic] == partitions, f"{topic} has more")
 
 
 def _started(bench: Bench) -> subprocess.Popen[str]:
@@ -45,23 +38,22 @@ def _said(worker: subprocess.Popen[str]) -> str:
 
 def test_a_worker_whose_topic_is_deleted_says_so_and_ends(bench: Bench) -> None:
     worker = _started(bench)
-    client = kafka.admin(bench.settings())  # Kept: its futures die with it.
     topic = bench.prefix + "cobuys"
-    client.delete_topics([topic])[topic].result(30)
+    delete(bench.settings(), topic)
     assert f"no topic {topic} (run: mindstream topics)" in _said(worker)
 
 
 def test_a_worker_of_whose_topic_keys_move_says_so_and_reads_none_of_the_new_partitions(bench: Bench) -> None:
     worker = _started(bench)
     # Only the runtime writes this one; a shop's own may grow.
-    _grow(bench, "cobuys.extractor.retry", 8)
+    grow(bench.settings(), bench.prefix + "cobuys.extractor.retry", 8)
     assert f"topic {bench.prefix}cobuys.extractor.retry has" in (line := _said(worker))
     assert "MINDSTREAM_TOPIC_PARTITIONS" in line
 
 
 def test_a_shops_own_topic_may_grow(bench: Bench) -> None:
     worker = _started(bench)
-    _grow(bench, "cobuys", 8)
+    grow(bench.settings(), bench.prefix + "cobuys", 8)
     bench.send(*({"n": n} for n in range(20, 200)))
     wait_for(lambda: bench.numbers() == list(range(200)), "all partitions are read")
     worker.terminate()
@@ -72,7 +64,7 @@ def test_a_shops_own_topic_may_grow(bench: Bench) -> None:
 def test_no_worker_starts_on_a_topic_with_another_number_of_partitions(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _grow(bench, "cobuys.extractor.retry", 5)
+    grow(bench.settings(), bench.prefix + "cobuys.extractor.retry", 5)
     settings = bench.settings()
     assert topics_needed(stage(settings), settings) == {
         f"{bench.prefix}cobuys": 0,

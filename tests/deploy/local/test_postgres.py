@@ -18,7 +18,7 @@ import pytest
 from deploy.local.errors import PlatformError
 from deploy.local.postgres import Postgres
 from deploy.local.postgres_install import programs
-from tests.conftest import await_ready
+from tests.conftest import running
 
 pytestmark = pytest.mark.integration
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
@@ -41,15 +41,9 @@ def closed_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 def answers(server: Postgres) -> str:
-    server.start()
-    try:
-        await_ready(server.child, server.ready)
-        with psycopg.connect(server.dsn("postgres")) as connection:
-            row = connection.execute("SELECT count(*) FROM pg_timezone_names WHERE name = 'UTC'").fetchone()
-            return str(row)
-    finally:
-        server.child.ask_to_stop()
-        server.child.wait_stopped(30)
+    with running(server), psycopg.connect(server.dsn("postgres")) as connection:
+        row = connection.execute("SELECT count(*) FROM pg_timezone_names WHERE name = 'UTC'").fetchone()
+        return str(row)
 
 
 @as_root
