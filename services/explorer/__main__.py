@@ -72,6 +72,8 @@ def _listen(settings: Settings) -> socket.socket:
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((settings.explorer_host, settings.explorer_port))
+    # From here on who connects waits: readiness may be told a moment before the server takes connections.
+    listening.listen()
     return listening
 
 
