@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -54,6 +55,8 @@ async def run(settings: Settings) -> int:
         # The server has its own while it serves, and then raises the signal for this one.
         signal.signal(number, lambda *_: None)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    gc.collect()
+    gc.freeze()  # What was imported stays: each later collection would go through it all, while a reader waits.
     _log.info("explorer: http://%s:%d", settings.explorer_host, listening.getsockname()[1])
     try:
         async with serve(settings, app.state):

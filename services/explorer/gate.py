@@ -8,6 +8,7 @@ import ipaddress
 import secrets
 import time
 from collections import OrderedDict
+from functools import lru_cache
 
 from services.common.settings import Settings, SettingsError
 
@@ -111,6 +112,7 @@ class Buckets:
         return 0.0 if taken else (1 - left) / self._rate
 
 
+@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own."""
     host = host.strip("[]").lower()
@@ -126,6 +128,7 @@ def _has_port(host: str) -> bool:
     return ":" in host and not host.endswith("]") and (host.startswith("[") or host.count(":") == 1)
 
 
+@lru_cache(1024)
 def _network(client: str) -> str:
     """Who a client is: its address, of IPv6 its network of 64 bits."""
     try:

@@ -15,7 +15,7 @@ from services.common.errors import WorldFault
 from services.common.media import MediaStore, is_digest
 from services.common.pairs import pair_id
 from services.common.relations import BY_NAME, RELATIONS
-from services.explorer.api import Asked, Cursor, Text, matches
+from services.explorer.api import Cursor, Text, matches, queries
 from services.explorer.feedback import Feedback
 from services.explorer.gate import COOKIE, SESSION_SECONDS, Gate
 from services.explorer.limits import ID_CHARACTERS, MOST_CHARACTERS, MOST_ITEMS
@@ -35,8 +35,9 @@ _WAIT = 1.5
 
 
 @router.get("/")
-async def home(request: Request, asked: Asked, q: Annotated[Text, Query()] = "") -> Response:
+async def home(request: Request, q: Annotated[Text, Query()] = "") -> Response:
     """Search, with some of what is there."""
+    asked = queries(request)
     newest = await asked.newest(_NEWEST * len(RELATIONS))
     counts = None  # A large KB is counted for a while.
     with contextlib.suppress(WorldFault):
@@ -45,8 +46,9 @@ async def home(request: Request, asked: Asked, q: Annotated[Text, Query()] = "")
 
 
 @router.get("/search")
-async def search(request: Request, asked: Asked, q: Annotated[Text, Query()] = "") -> Response:
+async def search(request: Request, q: Annotated[Text, Query()] = "") -> Response:
     """What a search has found."""
+    asked = queries(request)
     q = q.strip()
     if not q:
         return RedirectResponse("/", 303)
@@ -56,8 +58,9 @@ async def search(request: Request, asked: Asked, q: Annotated[Text, Query()] = "
 
 
 @router.get("/product")
-async def product(request: Request, asked: Asked, id: Id, cursor: Cursor = "") -> Response:
+async def product(request: Request, id: Id, cursor: Cursor = "") -> Response:
     """A product: what it is, what it is bought with, and why."""
+    asked = queries(request)
     found, cobought = await asyncio.gather(asked.product(id), asked.cobought(id, _COBOUGHT, cursor))
     if found is None:
         return page(request, "unknown.html", 404, what="product", named=id)
@@ -69,13 +72,13 @@ async def product(request: Request, asked: Asked, id: Id, cursor: Cursor = "") -
 @router.get("/pair")
 async def pair(
     request: Request,
-    asked: Asked,
     a: Id,
     b: Id,
     threshold: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
     told: Annotated[Text, Query(max_length=ID_CHARACTERS)] = "",
 ) -> Response:
     """A pair: both products, and every relation's reasons, kept or rejected; `told` was judged just now."""
+    asked = queries(request)
     feedback = _feedback(request)
     who = feedback.person(request)
     found, people = await asyncio.gather(asked.pair(a, b), asked.people(pair_id(a, b), who))
@@ -99,8 +102,9 @@ async def pair(
 
 
 @router.post("/feedback")
-async def judge(request: Request, asked: Asked) -> Response:
+async def judge(request: Request) -> Response:
     """A person's verdict from a pair's page, and back to it."""
+    asked = queries(request)
     given = _form(await request.body())
     pair, intention, verdict = (given.get(name, "") for name in ("pair", "intention", "verdict"))
     reason = " ".join(given.get("reason", "").replace("\0", "").split())
@@ -114,14 +118,16 @@ async def judge(request: Request, asked: Asked) -> Response:
 
 
 @router.get("/relations")
-async def relations(request: Request, asked: Asked) -> Response:
+async def relations(request: Request) -> Response:
     """All relations with their counts."""
+    asked = queries(request)
     return page(request, "relations.html", counts=await asked.counts(_WAIT))
 
 
 @router.get("/relation")
-async def relation(request: Request, asked: Asked, name: Annotated[str, Query()], cursor: Cursor = "") -> Response:
+async def relation(request: Request, name: Annotated[str, Query()], cursor: Cursor = "") -> Response:
     """The best of one relation."""
+    asked = queries(request)
     if name not in BY_NAME:
         return page(request, "unknown.html", 404, what="relation", named=name)
     found = await asked.intentions(kb.Query(relation=name, accepted_only=True), _OF_RELATION, cursor)
@@ -129,8 +135,9 @@ async def relation(request: Request, asked: Asked, name: Annotated[str, Query()]
 
 
 @router.get("/live")
-async def live(request: Request, asked: Asked) -> Response:
+async def live(request: Request) -> Response:
     """The pipeline as it runs."""
+    asked = queries(request)
     pipeline: Pipeline = request.app.state.pipeline
     newest, flow = await asyncio.gather(asked.newest(_NEWEST), pipeline.flow())
     return page(request, "live.html", newest=newest, flow=flow)
@@ -178,8 +185,9 @@ async def dead_letters(request: Request) -> Response:
 
 
 @router.get("/basket")
-async def basket(request: Request, asked: Asked, items: Annotated[Text, Query(max_length=4000)] = "") -> Response:
+async def basket(request: Request, items: Annotated[Text, Query(max_length=4000)] = "") -> Response:
     """What goes with a basket."""
+    asked = queries(request)
     named = [item.strip() for item in items.splitlines() if item.strip()]
     if len(named) > MOST_ITEMS:
         raise HTTPException(422, f"a basket has at most {MOST_ITEMS} products; this has {len(named):,}")

@@ -54,7 +54,15 @@ def _ticked(text: str) -> Markup:
     return Markup("").join(parts)
 
 
-_templates = Environment(
+class _Templates(Environment):
+    """Whose `row.title` is first the row's `title`: most of what a page names are columns, and not attributes."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """An attribute as a template names it."""
+        return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
+
+
+_templates = _Templates(
     loader=FileSystemLoader(HERE / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
