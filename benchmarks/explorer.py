@@ -32,7 +32,7 @@ from benchmarks.rows import Row, record, table
 from deploy.local.process import free_port
 from services.common import kb
 
-_RATE, _CLIENTS = 100, 16
+_RATE, _CLIENTS, _WARM_SECONDS = 100, 16, 2
 #: The commonest word, two common ones, a usual, a rare and a very rare one, and two mistyped.
 _SEARCHES = (
     word(1), f"{word(2)} {word(5)}", word(50), word(1500), word(12_000), f"{word(300)}x", f"{word(1502)[:-1]}q"
@@ -117,7 +117,10 @@ def _ratio(dsn: str, port: int, pairs: list[str], rounds: int) -> tuple[float, f
 
 
 def _steady(port: int, seconds: float, paths: Callable[[int], str]) -> float:
-    """p99 of requests that come at a steady rate, whether or not those before are answered: from when each was due."""
+    """p99 of requests that come at a steady rate, whether or not those before are answered: from when each was due.
+
+    Those of the first seconds do not count: connections are made in them, and each plans its statements.
+    """
     local = threading.local()
 
     def ask(path: str, due: float) -> float:
@@ -128,11 +131,12 @@ def _steady(port: int, seconds: float, paths: Callable[[int], str]) -> float:
 
     with ThreadPoolExecutor(_CLIENTS) as clients:
         began, waiting = time.perf_counter() + 0.1, []
-        for number in range(int(seconds * _RATE)):
+        for number in range(int((_WARM_SECONDS + seconds) * _RATE)):
             due = began + number / _RATE
             time.sleep(max(0.0, due - time.perf_counter()))
             waiting.append(clients.submit(ask, paths(number), due))
-        return quantiles([one.result() for one in waiting], n=100, method="inclusive")[98]
+        taken = [one.result() for one in waiting][_WARM_SECONDS * _RATE :]
+        return quantiles(taken, n=100, method="inclusive")[98]
 
 
 def measure_at(parts: Parts, count: int, seconds: float) -> list[Row]:
