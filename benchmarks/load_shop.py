@@ -15,7 +15,8 @@ from services.common import kafka, topics
 from services.common.records import Output, ce_headers
 from services.common.settings import Settings
 
-PRODUCTS, CUSTOMERS = 5000, 20_000
+#: A day's orders come from nearly as many customers: few buy twice in the day over which theirs pair up.
+PRODUCTS, CUSTOMERS = 5000, 500_000
 #: Zipf's exponent of how often products are bought.
 _ZIPF = 1.05
 

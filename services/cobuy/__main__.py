@@ -1,5 +1,6 @@
 """`python -m services.cobuy`: the co-buy service's worker."""
 
+import asyncio
 import sys
 
 from services.common import health as health_endpoints
@@ -12,6 +13,8 @@ def main() -> int:
     """Run by the environment's settings; the exit code."""
     settings = configured()
     try:
+        import uvloop
+
         from services.cobuy.app import NAME, build, topics_needed
         from services.cobuy.purchases import customer_key
 
@@ -23,6 +26,8 @@ def main() -> int:
             return BAD_INPUT
         (settings.state_dir / "faust").mkdir(parents=True, exist_ok=True)
         health = Health()
+        # Of an order's time here, most is the loop's; Faust's threads have loops of their own.
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         app = build(settings, health)
         health_endpoints.serve(settings, health)
     except Exception as error:

@@ -109,6 +109,7 @@ class Cobuy:
     def __init__(self, app: Any, settings: Settings, health: Health) -> None:
         self._app, self._settings, self._health = app, settings, health
         self._customer_key = customer_key(settings)
+        self._channels: dict[str, Any] = {}
         #: Writes that Kafka did not take at the first try.
         self._waiting = 0
         self._lag_known: set[Any] = set()
@@ -172,6 +173,12 @@ class Cobuy:
         metrics.DEAD_LETTERS.labels(NAME, record.topic, reason_label(reason)).inc()
         return "dead_letter"
 
+    def _channel(self, topic: str) -> Any:
+        """Faust's topic of a name: to make one takes nearly as long as to write to it."""
+        if topic not in self._channels:
+            self._channels[topic] = self._app.topic(topic, value_serializer="raw", key_serializer="raw")
+        return self._channels[topic]
+
     async def _send(self, out: Output, *, whatever_size: bool = False) -> None:
         """Write a record and wait for the broker's acknowledgement, for as long as it takes.
 
@@ -182,8 +189,7 @@ class Cobuy:
         while True:
             tries += 1
             try:
-                channel = self._app.topic(out.topic, value_serializer="raw", key_serializer="raw")
-                await (await channel.send(key=out.key, value=out.value, headers=out.headers))
+                await (await self._channel(out.topic).send(key=out.key, value=out.value, headers=out.headers))
                 metrics.RECORDS_OUT.labels(NAME, out.topic).inc()
                 return
             except Exception as error:
