@@ -45,6 +45,9 @@ _SAMPLE_SECONDS = 5.0
 #: are five seconds old at the most, so even an idle pipeline takes some seconds to show that it is empty.
 _RAMP_SECONDS, _RAMP_DRAIN = 60.0, 12.0
 _RAMP_FROM, _RAMP_BY = 50.0, 1.5
+#: The day's mean rate against what a ramp carries: what is left works off bursts, and customers' later orders complete
+#: more pairs than the first ones, of which a ramp is made.
+_SHARE = 0.5
 #: Calm is when no more waits than comes in so many seconds of the usual rate, for the same reasons.
 _CALM_SECONDS = 10.0
 #: Growth after the warm-up that is not a leak: the larger of the two.
@@ -243,7 +246,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.partition(":")[0])
     parser.add_argument("--minutes", type=float, default=30, help="length of the day")
     parser.add_argument("--rate", type=float, default=0.0, help="purchases/s that the machine carries; 0: ramp first")
-    parser.add_argument("--share", type=float, default=0.7, help="mean rate of the day, as a share of that")
+    parser.add_argument("--share", type=float, default=_SHARE, help="mean rate of the day, as a share of that")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     asked = parser.parse_args()
     seconds = asked.minutes * 60
@@ -297,7 +300,7 @@ def _plot(everything: Sequence[Sample], samples: Sequence[Sample], file: Path) -
         minutes[1:],
         [(b.sent - a.sent) / (b.seconds - a.seconds) for a, b in pairwise(everything)],
     )
-    rate.set(ylabel="purchases a second", title="ramp, then the day")
+    rate.set(ylabel="purchases a second", title="the day, behind the ramp where there was one")
     rate.axvline(samples[0].seconds / 60, color="grey", linestyle=":")
     for topic in [t.base for t in topics.ALL if t.readers]:
         lag.plot(minutes, [sample.lag.get(topic, 0.0) for sample in everything], label=topic)
