@@ -7,8 +7,9 @@ have a fixed size, and are filled as pages are first read.
 
 The day holds when lag was zero again after every burst (not more than ten seconds of the usual rate: reports are some
 seconds old) and after the day, no model call met its deadline, there were no dead letters, no
-process ended, and no process grew after its warm-up. The co-buy service's tables are in memory and hold every pair and
-every customer that was ever seen: its growth is told by entry, and not counted as a leak.
+process ended, and no process grew after its warm-up. Two grow by design, which is told and not counted as a leak: the
+co-buy service's tables are in memory, with every pair and every customer that was ever seen, and who publishes releases
+holds a relation's texts at a time (docs/datasets.md) of a KB that grows by hundreds of thousands of intentions.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _SHARE = 0.5
 _CALM_SECONDS = 10.0
 #: Growth after the warm-up that is not a leak: the larger of the two.
 _GROWTH_SHARE, _GROWTH_MIB = 0.1, 16.0
-_TABLES = "cobuy"
+_GROWING = ("cobuy", "releases")
 
 
 class NullPlatform(Platform):
@@ -268,7 +269,7 @@ def main() -> int:
         [*samples, *watch.samples[watch.samples.index(samples[-1]) + 1 :]], seconds, usual * _CALM_SECONDS
     )
     wrong = [name for name in told if "DEADLINE" in name or name.startswith("mindstream_dead_letters")]
-    grown = [name for name, facts in used.items() if not facts["flat"] and name != _TABLES]
+    grown = [name for name, facts in used.items() if not facts["flat"] and name not in _GROWING]
     holds = not (wrong or grown or restarts) and left < 600 and None not in recovered
     found = {
         "machine": machine(),
