@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
+from psycopg.rows import dict_row
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -333,3 +335,27 @@ def test_the_document_is_kept(site: Explorer) -> None:
                 assert not any(operation.iter_parameters())
         tested += 1
     assert tested >= 10
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("accepted", [False, True])
+@pytest.mark.parametrize("by_score", [False, True])
+def test_a_products_rows_are_the_same_by_its_pairs(
+    filled: Filled, narrow: bool, accepted: bool, by_score: bool
+) -> None:
+    with psycopg.connect(filled.reader, row_factory=dict_row) as connection:
+
+        def found(query: kb.Query, by_pairs: bool) -> list[dict[str, Any]]:
+            made, values = kb.statement(query, by_score=by_score, by_pairs=by_pairs)
+            return connection.execute(made.encode(), values).fetchall()
+
+        asked = kb.Query("tripod", min_score=0.1, accepted_only=accepted)
+        rows = found(asked, by_pairs=False)
+        if narrow:
+            asked = replace(asked, relation=rows[0]["relation"])
+            rows = found(asked, by_pairs=False)
+        else:
+            assert len({row["pair_id"] for row in rows}) > 1
+        assert found(asked, by_pairs=True) == rows != []
+        some = replace(asked, limit=2, after=(rows[0]["score"], rows[0]["intention_id"]))
+        assert found(some, by_pairs=True) == found(some, by_pairs=False)
