@@ -42,8 +42,18 @@ _ROWS = """
     SELECT i.*, p.product_a, p.product_b, p.support FROM kb.intentions i JOIN kb.pairs p USING (pair_id)
     WHERE {where} {first}
 """
-#: The same from a product's pairs on: the primary key's index alone tells which rows they are. The planner does not
-#: look across OFFSET 0: it would not see that a pair's rows stand together, and read all of a relation.
+#: Of a product: down the scores, past the rows of others; its pairs are asked for once, and kept as a hash table.
+_ROWS_OF_PRODUCT = """
+    SELECT i.*, p.product_a, p.product_b, p.support
+    FROM (
+        SELECT i.* FROM kb.intentions i
+        WHERE (i.pair_id IN (SELECT pair_id FROM kb.pairs WHERE %(product)s IN (product_a, product_b))) IS TRUE
+        AND {where} {first}
+    ) i
+    JOIN kb.pairs p USING (pair_id)
+"""
+#: The same from its pairs on: the primary key's index alone tells which rows they are. The planner does not look across
+#: OFFSET 0: it would not see that a pair's rows stand together, and read all of a relation.
 _ROWS_BY_PAIRS = """
     SELECT i.*, best.product_a, best.product_b, best.support
     FROM (
@@ -56,9 +66,9 @@ _ROWS_BY_PAIRS = """
 """
 
 #: The best of a product with n of N intentions: by its pairs all n are read, of an index; by score N / n for each that
-#: is found, of tables. Both take some microseconds a row (`python -m benchmarks.kb_growth`).
+#: is found, of the table. The factor is where both take as long (`python -m benchmarks.kb_growth`).
 FEW_PAIRS = """
-    SELECT count(*) ^ 2 < (SELECT reltuples FROM pg_class WHERE oid = 'kb.intentions'::regclass)
+    SELECT count(*) ^ 2 < (SELECT reltuples / 4 FROM pg_class WHERE oid = 'kb.intentions'::regclass)
     FROM kb.pairs WHERE %s IN (product_a, product_b)
 """
 _BY_SCORE = "i.score DESC, i.intention_id"
@@ -89,11 +99,10 @@ class Query:
     after: tuple[float, str] | None = None
 
     def where(self) -> tuple[str, dict[str, Any]]:
-        """SQL conditions and their parameters."""
-        conditions, named = ["i.score >= %(min_score)s"], {"min_score": self.min_score}
-        values: dict[str, Any] = {**named}
+        """SQL conditions on intentions `i`, and all parameters: of which product they are, `statement` says."""
+        conditions = ["i.score >= %(min_score)s"]
+        values: dict[str, Any] = {"min_score": self.min_score}
         if self.product:
-            conditions.append("%(product)s IN (p.product_a, p.product_b)")
             values["product"] = self.product
         if self.pair:
             conditions.append("i.pair_id = %(pair)s")
@@ -110,11 +119,15 @@ class Query:
         return " AND ".join(conditions), values
 
 
-def statement(query: Query, *, by_score: bool, by_pairs: bool = False) -> tuple[str, dict[str, Any]]:
-    """SQL of the rows that are asked for, and its parameters; `by_pairs` goes to a product's by its pairs."""
+def statement(query: Query, *, by_score: bool, by_pairs: bool = True) -> tuple[str, dict[str, Any]]:
+    """SQL of the rows that are asked for, and its parameters.
+
+    A product's are found by its pairs; or else by score, which takes long where it has few pairs (`FEW_PAIRS`).
+    """
     where, values = query.where()
     order = _BY_SCORE if by_score else "i.pair_id, i.relation, i.sample, i.intention_id"
-    return _selected(where, order, query.limit, rows=_ROWS_BY_PAIRS if by_pairs else _ROWS), values
+    of_product = _ROWS_BY_PAIRS if by_pairs else _ROWS_OF_PRODUCT
+    return _selected(where, order, query.limit, rows=of_product if query.product else _ROWS), values
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,13 @@ def _ticked(text: str) -> Markup:
 
 
 class _Templates(Environment):
-    """Whose `row.title` is first the row's `title`: most of what a page names are columns, and not attributes."""
+    """Whose `row.title` does not first look for an attribute of a dictionary: most of what a page names are columns."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An attribute as a template names it."""
-        return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
+        if type(obj) is dict and attribute in obj and not hasattr(dict, attribute):
+            return obj[attribute]
+        return super().getattr(obj, attribute)
 
 
 _templates = _Templates(
