@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from confluent_kafka import TopicPartition
 from mindstream.events.v1.intention_pb2 import (
     VERDICT_ACCEPTED,
     VERDICT_REJECTED,
@@ -25,11 +26,13 @@ from prometheus_client import REGISTRY
 from services.common import datasets, kafka, kb, metrics, topics
 from services.common.errors import EventFault, WorldFault
 from services.common.ids import intention_id
+from services.common.lag import lags
+from services.common.postgres import migrate
 from services.common.records import Output, Record
 from services.common.relations import RELATIONS
 from services.common.runtime.stage import Fenced, Finished, Result
 from services.common.settings import Settings
-from services.kb_sink.committer import PostgresCommitter
+from services.kb_sink.committer import MIGRATIONS, PostgresCommitter
 from services.kb_sink.release import make_release
 from services.kb_sink.release.splits import split_of
 from services.kb_sink.releases import release, report
@@ -120,6 +123,33 @@ def test_kill_9_loses_no_row_and_doubles_none(settings: Callable[..., Settings],
         texts = {row["intention_id"]: row["text"] for row in kb.intentions(connection, kb.Query())}
     expected = {one.intention.intention_id: one.intention.text for n in range(2000) for one in judged(n).judged}
     assert texts == expected
+
+
+def test_lag_is_told_right_after_a_kill_between_both_offsets(settings: Callable[..., Settings], postgres: str) -> None:
+    made = settings(postgres_dsn=postgres)
+    migrate(postgres, kb.SCHEMA, MIGRATIONS)
+    send(made, range(7000, 7010))
+
+    def waiting() -> int:
+        return sum(lag.records for lag in lags(made) if lag.topic == topics.JUDGED.name(made))
+
+    assert waiting() == 10
+    # As if all were written, and the kill had come before Kafka was told.
+    reader = kafka.reader(made, "ends")
+    with psycopg.connect(postgres) as connection:
+        for partition in range(made.topic_partitions):
+            name = topics.JUDGED.name(made)
+            _, end = reader.get_watermark_offsets(TopicPartition(name, partition), 10)
+            connection.execute("INSERT INTO kb.offsets VALUES (%s, %s, %s)", [name, partition, end])
+    reader.close()
+    before = count(postgres, "pairs")
+    process = sink(made)
+    try:
+        wait_for(lambda: waiting() == 0)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert count(postgres, "pairs") == before
 
 
 def test_what_the_database_finds_too_large_is_set_aside_alone(settings: Callable[..., Settings], postgres: str) -> None:

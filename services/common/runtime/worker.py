@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -318,6 +319,11 @@ class Worker:
         for position in partitions:
             position.offset = known.get((position.topic, position.partition), OFFSET_INVALID)
         consumer.incremental_assign(partitions)
+        if known:
+            # A kill between the committer's offsets and Kafka's leaves the group behind, and on a topic that rests lag
+            # would be told for ever.
+            with suppress(KafkaException):
+                consumer.commit(offsets=partitions, asynchronous=True)
         self._assigned.update(ours)
         self._next.update(known)
         if self._paused and partitions:
