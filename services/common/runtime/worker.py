@@ -68,6 +68,8 @@ class Worker:
         #: Ends of partitions as librdkafka reports them; transaction markers make gaps that no record fills.
         self._ends: dict[Partition, int] = {}
         self._next: dict[Partition, int] = {}
+        #: The committer keeps places of its own, and Kafka's are for lag displays.
+        self._tells = False
         self._delays = Delays(stage.name)
         self._last_commit = self._last_lag = 0.0
         self._committed = 0
@@ -319,11 +321,7 @@ class Worker:
         for position in partitions:
             position.offset = known.get((position.topic, position.partition), OFFSET_INVALID)
         consumer.incremental_assign(partitions)
-        if known:
-            # A kill between the committer's offsets and Kafka's leaves the group behind, and on a topic that rests lag
-            # would be told for ever.
-            with suppress(KafkaException):
-                consumer.commit(offsets=partitions, asynchronous=True)
+        self._tells = self._tells or bool(known)
         self._assigned.update(ours)
         self._next.update(known)
         if self._paused and partitions:
@@ -372,6 +370,12 @@ class Worker:
 
     def _report_lag(self, consumer: Consumer) -> None:
         self._learn_positions(consumer)
+        told = [TopicPartition(*one, self._next[one]) for one in self._assigned & set(self._next)]
+        if self._tells and told:
+            # Of a committer with places of its own: that Kafka was told of them may be lost at a kill or a rebalance,
+            # and on a topic that rests others would see lag for ever.
+            with suppress(KafkaException):
+                consumer.commit(offsets=told, asynchronous=True)
         for topic, partition in self._assigned:
             try:
                 low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
